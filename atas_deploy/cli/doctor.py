@@ -1,0 +1,131 @@
+"""`atas-deploy doctor`: what is installed, what conflicts, how to mend it."""
+
+import json
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from atas_deploy import __version__
+
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "av",
+    "pillow",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx",
+    "onnx",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
+    """Show versions and devices; name problems and their cures (exit code 1 if any)."""
+    report = diagnose()
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show(report)
+    ctx.exit(1 if report["problems"] else 0)
+
+
+def diagnose() -> dict[str, Any]:
+    """Versions, providers, encoders, models, problems; JSON-ready."""
+    packages = {name: found for name in _PACKAGES if (found := _version(name))}
+    problems: list[str] = []
+    if "onnxruntime" in packages and "onnxruntime-gpu" in packages:
+        problems.append(
+            "onnxruntime and onnxruntime-gpu overwrite each other: run `pip uninstall -y "
+            'onnxruntime onnxruntime-gpu`, then pip install "atas-deploy[cpu]" or '
+            '"atas-deploy[gpu]".'
+        )
+    if "opencv-python" in packages and "opencv-python-headless" in packages:
+        problems.append(
+            "opencv-python and opencv-python-headless overwrite each other: run `pip uninstall -y "
+            "opencv-python opencv-python-headless`, then `pip install opencv-python-headless`."
+        )
+    providers = _providers(problems)
+    encoders = _encoders(problems)
+    return {
+        "atas-deploy": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "packages": packages,
+        "onnxruntime_providers": providers,
+        "h264_encoders": encoders,
+        "models": _models(problems),
+        "problems": problems,
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    for key in ("atas-deploy", "python", "platform"):
+        click.echo(f"{key:24}{report[key]}")
+    for name, found in report["packages"].items():
+        click.echo(f"{name:24}{found}")
+    for key in ("onnxruntime_providers", "h264_encoders", "models"):
+        click.echo(f"{key:24}{', '.join(report[key]) or 'none'}")
+    for problem in report["problems"]:
+        click.secho(f"problem: {problem}", fg="red")
+    if not report["problems"]:
+        click.secho("no problems found", fg="green")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _providers(problems: list[str]) -> list[str]:
+    try:
+        import onnxruntime
+
+        return list(onnxruntime.get_available_providers())
+    except (ImportError, AttributeError) as exc:
+        problems.append(
+            f'ONNX Runtime cannot be used ({exc}): pip install "atas-deploy[cpu]" or '
+            '"atas-deploy[gpu]".'
+        )
+        return []
+
+
+def _encoders(problems: list[str]) -> list[str]:
+    try:
+        import av
+    except ImportError as exc:
+        problems.append(f"PyAV cannot be imported ({exc}): pip install --force-reinstall av.")
+        return []
+    names = ("libx264", "h264_nvenc", "h264_videotoolbox", "libopenh264")
+    found = [name for name in names if name in av.codecs_available]
+    if not found:
+        problems.append(
+            "This build of PyAV has no H.264 encoder: pip install --force-reinstall av."
+        )
+    return found
+
+
+def _models(problems: list[str]) -> list[str]:
+    from atas_deploy.core.errors import AtasError
+    from atas_deploy.models import embedded_models, open_model
+
+    names = embedded_models()
+    for name in names:
+        try:
+            open_model(name).verify()
+        except AtasError as exc:
+            problems.append(str(exc))
+    return names

@@ -1,0 +1,82 @@
+"""Progress: a bar with rate and ETA on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Bar:
+    """A tqdm bar on standard error."""
+
+    def begin(self, name: str, *, total: int | None, unit: str) -> None:
+        """Show a bar."""
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True)
+
+    def advance(self) -> None:
+        """Move on by one."""
+        self._bar.update(1)
+
+    def end(self) -> None:
+        """Leave the bar as it is, on a line of its own."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+class Lines:
+    """A plain line on standard error, at most one in ten seconds, and one at the end."""
+
+    def begin(self, name: str, *, total: int | None, unit: str) -> None:
+        """Start counting."""
+        self._name, self._unit, self._total = name, unit, total
+        self._count, self._start = 0, time.monotonic()
+        self._last = self._start
+
+    def advance(self) -> None:
+        """Count one; print a line now and then."""
+        self._count += 1
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self._print()
+
+    def end(self) -> None:
+        """Print the total."""
+        if hasattr(self, "_count") and self._count:
+            self._print()
+            self._count = 0
+
+    def _print(self) -> None:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = self._count / seconds
+        of = f"/{self._total}" if self._total else ""
+        left = (self._total - self._count) / rate if self._total and rate else 0
+        eta = f", {left:.0f} s left" if left > 0 else ""
+        click.echo(
+            f"{self._name}: {self._count}{of} {self._unit}s, {rate:.1f} {self._unit}s/s{eta}",
+            err=True,
+        )
+
+
+class Silent:
+    """Says nothing."""
+
+    def begin(self, name: str, *, total: int | None, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+def make_progress(*, quiet: bool) -> Bar | Lines | Silent:
+    """The progress fit for where standard error goes."""
+    if quiet:
+        return Silent()
+    return Bar() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,1 @@
+"""CLIP image towers in PyTorch, as dense encoders."""

@@ -1,0 +1,1 @@
+"""Pure rules and formats: no files but bundles, no network, no engine."""

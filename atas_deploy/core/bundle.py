@@ -1,0 +1,202 @@
+"""The bundle, format version 1: a folder that holds everything needed to run a model.
+
+    manifest.json            what this module reads and writes
+    image_encoder.onnx       images uint8 (B, H, W, 3) RGB -> dense (B, h, w, D), image (B, D)
+    text_encoder.onnx        tokens int64 (N, L) -> text (N, D)
+    tokenizer/merges.txt.gz  CLIP's byte-pair merges
+    parity.json              how close the graphs are to the PyTorch model, and on what
+    weights.safetensors      optional: open_clip state dict, to train on or to export again
+    open_clip_config.json    optional: open_clip model config of those weights
+
+All features are float32 and L2-normalised. H and W are multiples of the patch size P, h = H / P,
+w = W / P; B, H, W, N and L are dynamic.
+
+    B images, N texts, L tokens, H W pixels, h w grid, P patch size, D embedding width
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from atas_deploy.core.errors import BundleError
+from atas_deploy.core.tokenizer import ClipTokenizer
+
+FORMAT = "atas-deploy-bundle"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+IMAGE_ENCODER = "image_encoder.onnx"
+TEXT_ENCODER = "text_encoder.onnx"
+MERGES = "tokenizer/merges.txt.gz"
+PARITY = "parity.json"
+WEIGHTS = "weights.safetensors"
+MODEL_CONFIG = "open_clip_config.json"
+REQUIRED = (IMAGE_ENCODER, TEXT_ENCODER, MERGES, PARITY)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRecord:
+    """SHA-256 and size in bytes of a file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a runtime must know about a model.
+
+    Attributes:
+        name: model name, as users type it.
+        architecture: open_clip's name of the image tower's family or config.
+        readout: how dense features are read: vanilla, maskclip or sclip.
+        patch_size: P in pixels.
+        embed_dim: D.
+        context_length: longest token sequence.
+        logit_scale: factor on cosine similarities before a softmax.
+        logit_bias: SigLIP's bias, else None.
+        mean, std: pixel normalisation in [0, 1] RGB; it happens inside the graph (a record).
+        positions: how position embeddings are resized inside the graph (a record).
+        short_side: recommended shorter side of the encoder's input in pixels.
+        precision: arithmetic of the graphs.
+        weight_storage: dtype in which the graphs keep their weights.
+        opset: ONNX operator set.
+        license: SPDX expression of the weights.
+        tools: versions of the tools that wrote the bundle.
+        provenance: where the weights come from.
+        files: record of every other file, by path relative to the bundle.
+    """
+
+    name: str
+    architecture: str
+    readout: str
+    patch_size: int
+    embed_dim: int
+    context_length: int
+    logit_scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    opset: int
+    license: str
+    logit_bias: float | None = None
+    positions: str = "bicubic, align_corners false, no antialias"
+    short_side: int = 336
+    precision: str = "fp32"
+    weight_storage: str = "fp32"
+    tools: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        return json.dumps(head | asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: Path) -> "Manifest":
+        """Parse manifest.json.
+
+        Raises:
+            BundleError: not a manifest, of another format version, or incomplete.
+        """
+        try:
+            data = json.loads(text)
+            kind, version = data.pop("format"), data.pop("format_version")
+        except (ValueError, AttributeError, KeyError, TypeError) as exc:
+            raise BundleError(f"{where} is not a bundle manifest; export the model again.") from exc
+        if kind != FORMAT or version != FORMAT_VERSION:
+            raise BundleError(
+                f"{where} has format {kind!r} version {version!r}, but this release reads "
+                f"{FORMAT!r} version {FORMAT_VERSION}; export the model again with this release."
+            )
+        try:
+            data["files"] = {name: FileRecord(**rec) for name, rec in data["files"].items()}
+            data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
+            known = {f.name for f in fields(cls)}
+            return cls(**{key: value for key, value in data.items() if key in known})
+        except (TypeError, KeyError, AttributeError) as exc:
+            raise BundleError(f"{where} is incomplete ({exc}); export the model again.") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Bundle":
+        """Open a bundle and check that its files are there with the sizes recorded.
+
+        Raises:
+            BundleError: no bundle there, a file is missing or of another size.
+        """
+        path = Path(path)
+        manifest_path = path / MANIFEST
+        try:
+            text = manifest_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BundleError(
+                f"{path} is not a model bundle (no readable {MANIFEST}); "
+                "give a folder written by `atas-deploy export`."
+            ) from exc
+        bundle = cls(path, Manifest.from_json(text, where=manifest_path))
+        bundle._check_sizes()
+        return bundle
+
+    def _check_sizes(self) -> None:
+        records = self.manifest.files
+        for name in sorted({*REQUIRED, *records}):
+            file = self.path / name
+            size = file.stat().st_size if file.is_file() else None
+            if name not in records or size != records[name].size:
+                expected = f"{records[name].size} bytes" if name in records else "a record of it"
+                raise BundleError(
+                    f"The bundle {self.path} is damaged: {name} has {size or 'no'} bytes, expected "
+                    f"{expected}; export or install it again."
+                )
+
+    def verify(self) -> None:
+        """Compare the SHA-256 of every file with the manifest.
+
+        Raises:
+            BundleError: a file was changed after the bundle was written.
+        """
+        self._check_sizes()
+        for name, record in self.manifest.files.items():
+            if sha256(self.path / name) != record.sha256:
+                raise BundleError(
+                    f"The bundle {self.path} is damaged: {name} has changed since it was written; "
+                    "export or install it again."
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all files recorded in the manifest: the identity of the model's graphs."""
+        names = sorted(self.manifest.files.items())
+        listing = "\n".join(f"{record.sha256}  {name}" for name, record in names)
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def tokenizer(self) -> ClipTokenizer:
+        """The bundle's tokenizer."""
+        return ClipTokenizer.from_file(
+            self.path / MERGES, context_length=self.manifest.context_length
+        )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Records of all files below a folder but the manifest, for `Manifest.files`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {
+        p.relative_to(folder).as_posix(): FileRecord(sha256=sha256(p), size=p.stat().st_size)
+        for p in files
+    }

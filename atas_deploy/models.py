@@ -1,0 +1,35 @@
+"""Models by name: the embedded bundle, or any bundle folder."""
+
+from pathlib import Path
+
+from atas_deploy.core.bundle import MANIFEST, Bundle
+from atas_deploy.core.errors import ConfigError
+
+EMBEDDED = Path(__file__).parent / "bundles"
+
+
+def embedded_models() -> list[str]:
+    """Names of the bundles that ship inside the package."""
+    return sorted(folder.parent.name for folder in EMBEDDED.glob(f"*/{MANIFEST}"))
+
+
+def open_model(model: str | Path | Bundle) -> Bundle:
+    """Find and open a bundle.
+
+    Args:
+        model: the name of an embedded model, the path of a bundle folder, or an open bundle.
+
+    Raises:
+        ConfigError: neither a known name nor a folder.
+        BundleError: the folder holds no valid bundle.
+    """
+    if isinstance(model, Bundle):
+        return model
+    if str(model) in embedded_models():
+        return Bundle.open(EMBEDDED / str(model))
+    if Path(model).is_dir():
+        return Bundle.open(model)
+    raise ConfigError(
+        f'Unknown model "{model}": expected {", ".join(embedded_models())} or a bundle folder; '
+        "`atas-deploy export --model NAME --out FOLDER` makes one."
+    )

@@ -1,0 +1,1 @@
+"""Export of CLIP towers to bundles (needs the `export` extra)."""

@@ -1,0 +1,72 @@
+"""Background rules and queries."""
+
+import numpy as np
+import pytest
+
+from atas_deploy.core.background import TABLE, uncovered_words
+from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.vocabulary import build_vocabulary
+
+
+def test_queries_are_grouped_by_class() -> None:
+    """Background queries come first, then class by class."""
+    vocabulary = build_vocabulary("dog|puppy,grass", background="road,wall")
+    assert vocabulary.queries == ("road", "wall", "dog", "puppy", "grass")
+    np.testing.assert_array_equal(vocabulary.query_class, [0, 0, 1, 1, 2])
+    assert vocabulary.rule == "list"
+
+
+def test_no_background() -> None:
+    """With `none` no query has class 0."""
+    vocabulary = build_vocabulary("dog,grass", background="none")
+    np.testing.assert_array_equal(vocabulary.query_class, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("asked", "removed"),
+    [
+        ("dog", "dog"),
+        ("Dogs", "dog"),
+        ("puppies", "dog"),
+        ("animal", "cat"),
+        ("red car", "car"),
+        ("men", "person"),
+        ("plant", "grass"),
+    ],
+)
+def test_asked_words_leave_the_background(asked: str, removed: str) -> None:
+    """A word, its plural, its kinds and what it is a kind of do not compete with it."""
+    kept, gone = uncovered_words([asked])
+    assert removed in gone
+    assert removed not in kept
+    assert set(kept) | set(gone) == set(TABLE)
+
+
+def test_unrelated_words_stay() -> None:
+    """Asking for dogs keeps the road."""
+    kept, gone = uncovered_words(["dog"])
+    assert gone == ("dog",)
+    assert "road" in kept
+
+
+def test_hash_depends_on_grouping() -> None:
+    """The hash names the queries and the class of each."""
+    one = build_vocabulary("dog|puppy,cat", background="none")
+    two = build_vocabulary("dog,puppy,cat", background="none")
+    assert one.queries == two.queries
+    assert one.hash != two.hash
+
+
+@pytest.mark.parametrize(
+    ("classes", "background", "message"),
+    [
+        ("dog", "none", "nothing to compete"),
+        ("dog|puppy", "none", "nothing to compete"),
+        ("dog", "", "background list is empty"),
+        ("dog", "road,dog", "both a class and a background word"),
+    ],
+)
+def test_bad_backgrounds(classes: str, background: str, message: str) -> None:
+    """Each mistake has its sentence."""
+    with pytest.raises(ConfigError, match=message):
+        build_vocabulary(classes, background=background)

@@ -1,0 +1,1 @@
+"""Training of CLIP towers (needs the `train` extra)."""
