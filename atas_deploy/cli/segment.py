@@ -44,7 +44,7 @@ from atas_deploy.cli.progress import make_progress
 @click.option("--force", is_flag=True, help="Replace results that exist.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
-def segment(ctx: click.Context, inputs: tuple[str, ...], **options: Any) -> None:
+def segment(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
     """Segment images and videos by words.
 
     INPUT is an image, a video, a folder or a glob. Results: a palette PNG label map and an overlay
@@ -69,7 +69,7 @@ def run_segment(
     from atas_deploy.runtime.job import SegmentJob
     from atas_deploy.runtime.segment import Segmenter
 
-    sources = find_sources(inputs)
+    sources = find_sources(inputs, exclude=out)
     segmenter = Segmenter(**settings)
     if not quiet:
         _announce(segmenter)

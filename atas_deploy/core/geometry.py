@@ -13,13 +13,15 @@ from atas_deploy.core.errors import ConfigError
 
 Size = tuple[int, int]
 MAX_PATCHES = 16_384  # attention over more patches takes tens of gigabytes
+MAX_ASPECT = 6  # of the encoder's input; a longer strip is encoded at a smaller scale
 
 
 def encoder_size(size: Size, *, short_side: int, patch_size: int) -> Size:
     """Size at which an image is encoded: its shorter side near `short_side`, ratio kept.
 
-    Each side is stretched to the nearest multiple of the patch size, at least one patch. A very
-    long image is scaled down further, so that it has at most `MAX_PATCHES` patches.
+    Each side is stretched to the nearest multiple of the patch size, at least one patch. A strip
+    longer than `MAX_ASPECT` short sides is scaled to that length, and no image gets more than
+    `MAX_PATCHES` patches.
 
     Args:
         size: (H, W) of the image.
@@ -36,7 +38,7 @@ def encoder_size(size: Size, *, short_side: int, patch_size: int) -> Size:
             f"The short side is {short_side} pixels; expected {patch_size} (one patch) to {most}."
         )
     height, width = size
-    scale = short_side / min(height, width)
+    scale = min(short_side / min(size), MAX_ASPECT * short_side / max(size))
     patches = height * width * (scale / patch_size) ** 2
     if patches > MAX_PATCHES:
         scale *= math.sqrt(MAX_PATCHES / patches)

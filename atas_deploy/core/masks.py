@@ -17,6 +17,7 @@ import numpy.typing as npt
 from atas_deploy.core.geometry import Size
 
 FloatArray = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class LabelMap:
         probability: (H, W) float32 in (0, 1], or None.
     """
 
-    labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    labels: Labels
     probability: FloatArray | None
 
 
@@ -61,7 +62,7 @@ def label_map(
             total = total * np.exp(best - top) + np.exp(current - top)
         np.copyto(winner, np.uint16(q), where=current > best)
         np.maximum(best, current, out=best)
-    labels = label_dtype(int(query_class.max()))(query_class)[winner]
+    labels = as_labels(query_class)[winner]
     if threshold is None:
         return LabelMap(labels, None)
     probability = 1.0 / total
@@ -99,9 +100,9 @@ def class_scores(
     return (sums / np.maximum(cells, 1))[1 : classes + 1].astype(np.float32)
 
 
-def label_dtype(highest: int) -> type[np.uint8] | type[np.uint16]:
-    """Dtype of a label map whose highest class is given: the top value stays free for void."""
-    return np.uint8 if highest <= 254 else np.uint16
+def as_labels(classes: npt.NDArray[np.integer]) -> Labels:
+    """Class numbers in the dtype of label maps: the highest value stays free for void."""
+    return classes.astype(np.uint8) if classes.max() <= 254 else classes.astype(np.uint16)
 
 
 def _upsample(grid: FloatArray, size: Size) -> FloatArray:

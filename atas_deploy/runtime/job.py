@@ -6,7 +6,6 @@ A source that cannot be read is named and skipped; everything written before a f
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +76,7 @@ class SegmentJob:
         self._report = JobReport()
 
     def run(self, sources: Sequence[Source]) -> JobReport:
-        """Segment all sources in order.
+        """Segment all sources, images first.
 
         Raises:
             ConfigError: a result exists already and `force` is off.
@@ -88,12 +87,10 @@ class SegmentJob:
             self._folder.refuse_overwrite(sources)
         try:
             with ResultLog(self._folder.path / RESULTS) as log:
-                for kind, group in groupby(sources, key=lambda source: source.kind):
-                    if kind == "image":
-                        self._images(list(group), log)
-                    else:
-                        for source in group:
-                            self._video(source, log)
+                self._images([source for source in sources if source.kind == "image"], log)
+                for source in sources:
+                    if source.kind == "video":
+                        self._video(source, log)
         finally:
             self._note_unfinished(sources)
             write_run(
@@ -102,6 +99,8 @@ class SegmentJob:
         return self._report
 
     def _images(self, sources: Sequence[Source], log: ResultLog) -> None:
+        if not sources:
+            return
         pending: deque[tuple[Source, npt.NDArray[np.uint8]]] = deque()
         self._progress.begin("images", total=len(sources), unit="image")
         for result in self._segmenter.stream(self._read(sources, pending)):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from atas_deploy.core.masks import class_scores, label_dtype, label_map
+from atas_deploy.core.masks import as_labels, class_scores, label_map
 
 
 def bilinear(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -56,8 +56,8 @@ def test_ties_go_to_the_lowest_class() -> None:
 
 def test_dtype_leaves_void_free() -> None:
     """Up to 254 classes fit 8 bits beside void, more need 16."""
-    assert label_dtype(254) is np.uint8
-    assert label_dtype(255) is np.uint16
+    assert as_labels(np.array([0, 254])).dtype == np.uint8
+    assert as_labels(np.array([0, 255])).dtype == np.uint16
 
 
 def test_inputs_are_not_changed() -> None:

@@ -1,0 +1,97 @@
+"""`atas-deploy export`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_MAX_PHOTOS = 8
+
+
+@click.command()
+@click.option(
+    "-m",
+    "--model",
+    default="atas-tiny",
+    show_default=True,
+    help="Embedded model, model or bundle folder, or open_clip name such as ViT-B-16/openai.",
+)
+@click.option(
+    "--readout",
+    help="How dense features are read: vanilla, maskclip or sclip.  [default: the model's, or "
+    "sclip]",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle.  [default: MODEL-READOUT]",
+)
+@click.option(
+    "--photos", multiple=True, help="Image, folder or glob to prove the graphs on as well; repeat."
+)
+@click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
+@click.option("--force", is_flag=True, help="Replace a bundle that exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def export(*, quiet: bool, **options: Any) -> None:
+    """Export a model to a bundle of ONNX graphs, compared with PyTorch before it is written."""
+    bundle = run_export(**options)
+    if not quiet:
+        for line in describe(bundle):
+            click.echo(line)
+
+
+def run_export(
+    *, model: str, readout: str | None, out: Path | None, photos: tuple[str, ...], **settings: Any
+) -> Any:
+    """Load the model, export it and return the bundle."""
+    from atas_deploy.core.errors import BackendUnavailableError
+    from atas_deploy.models import EMBEDDED, embedded_models
+
+    try:
+        from atas_deploy.clip.weights import load_model
+        from atas_deploy.export.bundle import default_readout, export_bundle
+    except ModuleNotFoundError as exc:
+        raise BackendUnavailableError(
+            f"Export needs {exc.name}, which is not installed; "
+            'run pip install "atas-deploy[export]".'
+        ) from exc
+    loaded = load_model(EMBEDDED / model if model in embedded_models() else model)
+    readout = readout or default_readout(loaded)
+    return export_bundle(
+        loaded,
+        out or Path(f"{loaded.name}-{readout}"),
+        readout=readout,
+        photos=_read_photos(photos),
+        **settings,
+    )
+
+
+def describe(bundle: Any) -> list[str]:
+    """What was written, its size, and how close it is to PyTorch: one line each."""
+    from atas_deploy.core.bundle import PARITY
+
+    manifest = bundle.manifest
+    size = sum(record.size for record in manifest.files.values()) / 1e6
+    lines = [
+        f"{bundle.path}: {manifest.name}, read-out {manifest.readout}, {size:.1f} MB, "
+        f"weights stored as {manifest.weight_storage}, licence {manifest.license}"
+    ]
+    proof = json.loads((bundle.path / PARITY).read_text(encoding="utf-8"))
+    for stage in proof["stages"]:
+        worst = ", ".join(
+            f"{output} within {values['max_abs']:.1e} (cosine {values['cosine_min']:.6f})"
+            for output, values in stage["worst"].items()
+        )
+        lines.append(f"{stage['stage']}: {worst}")
+    return lines
+
+
+def _read_photos(inputs: tuple[str, ...]) -> list[Any]:
+    """The first images among files, folders and globs, (H, W, 3) uint8 RGB."""
+    from atas_deploy.media.images import read_image
+    from atas_deploy.media.sources import find_sources
+
+    found = [source.path for source in find_sources(inputs)] if inputs else []
+    return [read_image(path) for path in found[:_MAX_PHOTOS]]

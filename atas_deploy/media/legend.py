@@ -1,0 +1,246 @@
+"""A legend that stays readable on pictures of any size, for any number of classes.
+
+A dark, half-opaque panel in the lower left corner holds one chip a class: a swatch and the name.
+Chips flow into rows; rows that would cover too much of the picture give way to "+12 more".
+Letters are TrueType, from OpenCV's own fonts, which cover Latin, Greek, Cyrillic and CJK.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from cv2.typing import MatLike
+
+Color = tuple[int, int, int]
+Entry = tuple[str, Color]
+
+_FONT_SHARE = 0.020  # letter size as a share of the square root of the picture's area
+_SMALLEST_FONT = 10
+_LARGEST_SHARE = 1 / 3  # of the picture's height that the panel may cover
+_LONGEST_NAME = 14  # in letter sizes
+_MEASURED_LETTERS = 200  # nothing longer fits anyway
+_WEIGHT = 500
+_PANEL_COLOR = (16, 18, 22)
+_PANEL_OPACITY = 0.68
+_TEXT_COLOR = (245, 246, 248)
+_RIM_COLOR = (150, 154, 162)  # sets dark swatches off from the panel
+
+
+@dataclass(frozen=True, slots=True)
+class _Chip:
+    text: str
+    color: Color | None  # None: a note without a swatch
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A picture to lay over another: out = under * keep / 255 + light."""
+
+    keep: MatLike
+    light: MatLike
+
+
+def draw_legend(image: npt.NDArray[np.uint8], entries: Sequence[Entry]) -> npt.NDArray[np.uint8]:
+    """Name the classes in the lower left corner of a picture.
+
+    The panel is drawn once for each picture size and list of classes, then only laid over.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        entries: Names and their RGB colours, the most important first.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array; without a legend if not even one name fits.
+    """
+    height, width = image.shape[:2]
+    panel = _panel(height, width, tuple((name, (r, g, b)) for name, (r, g, b) in entries))
+    result = image.copy()
+    if panel is not None:
+        margin = _Metrics.of(height, width).margin
+        rows, columns = panel.keep.shape[:2]
+        corner = result[height - margin - rows : height - margin, margin : margin + columns]
+        dimmed = cv2.multiply(corner, panel.keep, scale=1 / 255)
+        corner[:] = cv2.add(dimmed, panel.light)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Lengths in pixels, all from the size of the letters."""
+
+    font: int
+    width: int  # that a row may take
+    rows: int  # that may be shown
+
+    @classmethod
+    def of(cls, height: int, width: int) -> "_Metrics":
+        """Measure for a picture of a size."""
+        font = max(_SMALLEST_FONT, round(_FONT_SHARE * (height * width) ** 0.5))
+        bare = cls(font, 0, 0)
+        rows = int((height * _LARGEST_SHARE - 2 * bare.padding) // bare.row)
+        one_fits = height >= bare.row + 2 * (bare.padding + bare.margin)
+        free = width - 2 * (bare.padding + bare.margin)
+        return cls(font, free, max(rows, int(one_fits)))
+
+    @property
+    def margin(self) -> int:
+        """From the picture's border to the panel."""
+        return round(0.5 * self.font)
+
+    @property
+    def padding(self) -> int:
+        """From the panel's border to its chips."""
+        return round(0.5 * self.font)
+
+    @property
+    def row(self) -> int:
+        """Height of a row."""
+        return round(1.45 * self.font)
+
+    @property
+    def swatch(self) -> int:
+        """Side of a swatch."""
+        return round(0.85 * self.font)
+
+    @property
+    def indent(self) -> int:
+        """From the start of a swatch to that of its name."""
+        return self.swatch + round(0.42 * self.font)
+
+    @property
+    def gap(self) -> int:
+        """Between two chips."""
+        return round(0.95 * self.font)
+
+
+@lru_cache(maxsize=8)
+def _panel(height: int, width: int, entries: tuple[Entry, ...]) -> _Panel | None:
+    metrics = _Metrics.of(height, width)
+    rows = _layout(entries, metrics)
+    return _render(rows, metrics) if rows else None
+
+
+def _layout(entries: Sequence[Entry], metrics: _Metrics) -> list[list[_Chip]]:
+    """Flow chips into rows; what does not fit is counted by a last chip."""
+    narrowest = metrics.indent + metrics.gap
+    most = max(0, metrics.width * metrics.rows // narrowest)
+    chips = [_chip(name, color, metrics) for name, color in entries[:most]]
+    for shown in range(len(chips), 0, -1):
+        hidden = len(entries) - shown
+        more = [_chip(f"+{hidden} more", None, metrics)] if hidden else []
+        rows = _wrap([*chips[:shown], *more], metrics)
+        if len(rows) <= metrics.rows and all(chip.width <= metrics.width for chip in more):
+            return rows
+    return []
+
+
+def _wrap(chips: Sequence[_Chip], metrics: _Metrics) -> list[list[_Chip]]:
+    rows: list[list[_Chip]] = []
+    used = metrics.width
+    for chip in chips:
+        if used + metrics.gap + chip.width > metrics.width:
+            rows.append([])
+            used = -metrics.gap
+        rows[-1].append(chip)
+        used += metrics.gap + chip.width
+    return rows
+
+
+def _chip(name: str, color: Color | None, metrics: _Metrics) -> _Chip:
+    indent = 0 if color is None else metrics.indent
+    room = min(metrics.width - indent, _LONGEST_NAME * metrics.font)
+    text = _elide(" ".join(name.split()), room, metrics.font)
+    return _Chip(text, color, indent + _text_width(text, metrics.font))
+
+
+def _elide(text: str, room: int, font: int) -> str:
+    """Shorten a text to a width, ending it in "…"."""
+    if len(text) <= _MEASURED_LETTERS and _text_width(text, font) <= room:
+        return text
+    low, high = 0, min(len(text), _MEASURED_LETTERS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _text_width(text[:middle].rstrip() + "…", font) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return text[:low].rstrip() + "…"
+
+
+def _text_width(text: str, font: int) -> int:
+    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), font, _WEIGHT)
+    return int(left + width)
+
+
+def _render(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> _Panel:
+    widest = max(sum(chip.width + metrics.gap for chip in row) for row in rows) - metrics.gap
+    width = widest + 2 * metrics.padding
+    height = len(rows) * metrics.row + 2 * metrics.padding
+    shape = _rounded((height, width), (0, 0, width, height), radius=round(0.45 * metrics.font))
+    alpha = cv2.convertScaleAbs(shape, alpha=_PANEL_OPACITY)
+    color = np.full((height, width, 3), _PANEL_COLOR, np.uint8)
+    for number, row in enumerate(rows):
+        left = metrics.padding
+        middle = metrics.padding + number * metrics.row + metrics.row // 2
+        for chip in row:
+            _draw_chip(color, alpha, chip, (left, middle), metrics)
+            left += chip.width + metrics.gap
+    opacity = cv2.merge([alpha] * 3)
+    light = cv2.multiply(color, opacity, scale=1 / 255)
+    return _Panel(keep=cv2.bitwise_not(opacity), light=light)
+
+
+def _draw_chip(
+    color: MatLike,
+    alpha: MatLike,
+    chip: _Chip,
+    place: tuple[int, int],
+    metrics: _Metrics,
+) -> None:
+    """Draw a swatch and a name; place is the left end of the chip's middle line."""
+    left, middle = place
+    size = alpha.shape
+    if chip.color is not None:
+        top, side = middle - metrics.swatch // 2, metrics.swatch
+        rim = side // 12  # none around the smallest
+        outer, inner = (_square((left, top), side, inset=inset) for inset in (0, rim))
+        _paint(color, alpha, _RIM_COLOR, _rounded(size, outer, radius=round(0.26 * side)))
+        _paint(color, alpha, chip.color, _rounded(size, inner, radius=round(0.22 * side)))
+        left += metrics.indent
+    letters = np.zeros(size, np.uint8)
+    baseline = middle + round(0.36 * metrics.font)  # capitals are 0.7 sizes high
+    cv2.putText(
+        letters, chip.text, (left, baseline), 255, cv2.FontFace("sans"), metrics.font, _WEIGHT
+    )
+    _paint(color, alpha, _TEXT_COLOR, letters)
+
+
+def _square(corner: tuple[int, int], side: int, *, inset: int) -> tuple[int, int, int, int]:
+    left, top = corner
+    return left + inset, top + inset, left + side - inset, top + side - inset
+
+
+def _paint(
+    color: MatLike,
+    alpha: MatLike,
+    paint: Color,
+    mask: MatLike,
+) -> None:
+    """Lay an opaque colour over the panel where the mask says, in place."""
+    share = np.asarray(mask, np.float32)[..., None] / 255
+    color[:] = np.rint(color * (1 - share) + np.array(paint, np.float32) * share)
+    np.maximum(alpha, mask, out=alpha)
+
+
+def _rounded(size: tuple[int, ...], box: tuple[int, int, int, int], *, radius: int) -> MatLike:
+    """Fill a box with round corners: (H, W) uint8, smooth at the corners."""
+    mask = np.zeros(size, np.uint8)
+    left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
+    cv2.rectangle(mask, (left + radius, top), (right - radius, bottom), 255, cv2.FILLED)
+    cv2.rectangle(mask, (left, top + radius), (right, bottom - radius), 255, cv2.FILLED)
+    for x in (left + radius, right - radius):
+        for y in (top + radius, bottom - radius):
+            cv2.circle(mask, (x, y), radius, 255, cv2.FILLED, cv2.LINE_AA)
+    return mask

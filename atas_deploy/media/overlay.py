@@ -1,0 +1,63 @@
+"""Pictures for people: classes tinted over the image, with thin outlines."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from cv2.typing import MatLike
+
+from atas_deploy.core.palette import VOID
+from atas_deploy.media.legend import draw_legend
+
+__all__ = ["blend", "draw_legend"]
+
+DEFAULT_OPACITY = 0.55
+_OUTLINE = 0.8  # share of white in an outline: contrasts with every tint
+_PIXELS_PER_OUTLINE = 900  # shorter image side for each pixel of its width
+
+
+def blend(
+    image: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer],
+    palette: npt.NDArray[np.uint8],
+    *,
+    opacity: float = DEFAULT_OPACITY,
+) -> npt.NDArray[np.uint8]:
+    """Tint each class in its colour and outline it; background and void keep the image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) integers: 0 background, 1 to C classes; 255 is void if C is below 255.
+        palette: (C + 1, 3) uint8 RGB.
+        opacity: Share of the tint, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
+    classes = _without_void(labels, num_classes=len(palette) - 1)
+    tint = np.take(palette, classes, axis=0)
+    blended = cv2.addWeighted(image, 1 - opacity, tint, opacity, 0)
+    cv2.copyTo(image, (classes == 0).view(np.uint8), blended)
+    return _lighten(blended, _outlines(classes))
+
+
+def _without_void(labels: npt.NDArray[np.integer], *, num_classes: int) -> npt.NDArray[np.integer]:
+    """Return the labels in a type that OpenCV has, with void as background."""
+    if num_classes >= VOID:
+        return labels.astype(np.uint16, copy=False)
+    narrow = labels.astype(np.uint8, copy=False)
+    return np.where(narrow == VOID, np.uint8(0), narrow)
+
+
+def _outlines(classes: MatLike) -> MatLike:
+    """Draw soft lines where the class changes: (H, W) uint8, 0 to 255."""
+    width = max(1, round(min(classes.shape) / _PIXELS_PER_OUTLINE))
+    box = np.ones((width + 1, width + 1), np.uint8)
+    changes = cv2.compare(cv2.dilate(classes, box), cv2.erode(classes, box), cv2.CMP_NE)
+    return cv2.blur(changes, (width + 1, width + 1))
+
+
+def _lighten(image: MatLike, share: MatLike) -> npt.NDArray[np.uint8]:
+    """Mix white into an image: (H, W) uint8 shares, where 255 means as much as an outline has."""
+    keep = cv2.convertScaleAbs(share, alpha=-_OUTLINE, beta=255)
+    dark = cv2.multiply(cv2.bitwise_not(image), cv2.merge([keep] * 3), scale=1 / 255)
+    return np.asarray(cv2.bitwise_not(dark), np.uint8)

@@ -1,0 +1,135 @@
+"""Carrying the sound of one media file into another, packet by packet, in step with the video."""
+
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import av
+from av.audio.stream import AudioStream
+from av.codec import CodecContext
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Discard
+
+from atas_deploy.media.video.reader import open_media
+
+COPIED_CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+"""What MP4 carries as it is; all else becomes AAC."""
+
+_MAX_AAC_RATE = 96_000
+
+
+class AudioCopy:
+    """The sound tracks of a file on their way into an MP4 that is being written.
+
+    The source is read a second time, only as far as the video has been written, so that nothing
+    is held in memory. Time stamps stay as they are. Damaged packets are left out, like those of a
+    track that cannot be decoded though it would have to be.
+    """
+
+    def __init__(self, source: Path, output: OutputContainer) -> None:
+        """Open the source and announce its tracks to the output, before its first packet.
+
+        Args:
+            source: The file whose sound is wanted.
+            output: The container that is written; must not have started.
+        """
+        self._input = open_media(source)
+        self._output = output
+        tracks = [_track(stream, output) for stream in self._input.streams.audio]
+        self._tracks = {track.index: track for track in tracks if track is not None}
+        self._packets = _demux(self._input, self._tracks)
+        self._pending = next(self._packets, None)
+
+    def advance(self, time: float) -> None:
+        """Write every packet that begins before a time, given in seconds."""
+        while self._pending is not None:
+            track = self._tracks[self._pending.stream.index]
+            if track.stamp(self._pending) >= time:
+                return
+            track.write(self._pending)
+            self._pending = next(self._packets, None)
+
+    def finish(self) -> None:
+        """Write what the encoders still hold and close the source."""
+        for track in self._tracks.values():
+            track.flush()
+        self._input.close()
+
+    def close(self) -> None:
+        """Close the source without writing anything more."""
+        self._input.close()
+
+
+class _CopiedTrack:
+    """A track whose packets MP4 carries unchanged."""
+
+    def __init__(self, source: AudioStream, output: OutputContainer) -> None:
+        self.index = source.index
+        self._output = output
+        self._target = output.add_stream_from_template(source)
+        self._last_dts: int | None = None
+        self._next_pts = source.start_time or 0
+
+    def stamp(self, packet: "Packet[AudioStream]") -> float:
+        """Give a packet the time stamps it may lack and return its time in seconds."""
+        if packet.pts is None:
+            packet.pts = self._next_pts if packet.dts is None else packet.dts
+        if packet.dts is None:
+            packet.dts = packet.pts
+        self._next_pts = packet.pts + (packet.duration or 0)
+        return float(packet.pts * packet.time_base)
+
+    def write(self, packet: "Packet[AudioStream]") -> None:
+        if self._last_dts is not None and packet.dts is not None and packet.dts <= self._last_dts:
+            return  # MP4 forbids going back in time; the rest of the track is still good
+        self._last_dts = packet.dts
+        packet.stream = self._target
+        with suppress(av.error.InvalidDataError):
+            self._output.mux(packet)
+
+    def flush(self) -> None:
+        """Do nothing: packets are not held back."""
+
+
+class _EncodedTrack(_CopiedTrack):
+    """A track that has to become AAC."""
+
+    def __init__(self, source: AudioStream, output: OutputContainer) -> None:
+        self.index = source.index
+        self._output = output
+        self._target = output.add_stream("aac", rate=min(source.rate, _MAX_AAC_RATE))
+        self._target.layout = source.layout.name
+        self._next_pts = source.start_time or 0
+
+    def write(self, packet: "Packet[AudioStream]") -> None:
+        with suppress(av.error.InvalidDataError):
+            for frame in packet.decode():
+                self._output.mux(self._target.encode(frame))
+
+    def flush(self) -> None:
+        self._output.mux(self._target.encode(None))
+
+
+def _track(source: AudioStream, output: OutputContainer) -> _CopiedTrack | None:
+    """Choose how a track is carried; None if it cannot be."""
+    codec: CodecContext | None = source.codec_context  # None where the decoder is missing
+    if codec is None or not source.rate:
+        return None
+    if codec.codec.canonical_name in COPIED_CODECS:
+        return _CopiedTrack(source, output)
+    return _EncodedTrack(source, output)
+
+
+def _demux(container: InputContainer, wanted: Container[int]) -> "Iterator[Packet[AudioStream]]":
+    """Yield the wanted streams' packets; damage ends the sound where it ends the picture too."""
+    for stream in container.streams:
+        stream.discard = Discard.default if stream.index in wanted else Discard.all
+    streams = [stream for stream in container.streams.audio if stream.index in wanted]
+    if not streams:  # demux() would read the whole file in search of nothing
+        return
+    with suppress(av.FFmpegError):
+        for packet in container.demux(streams):
+            if packet.size:
+                yield cast("Packet[AudioStream]", packet)

@@ -1,0 +1,175 @@
+"""ONNX graphs of a CLIP model.
+
+    images  uint8 (batch, height, width, 3) RGB -> dense (batch, grid_height, grid_width, D),
+                                                   image (batch, D)
+    tokens  int64 (texts, length)               -> text (texts, D)
+
+Arithmetic is float32, all outputs are L2-normalised. Every named dimension is dynamic; height and
+width are multiples of the patch size.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset20 as op
+from torch import Tensor, nn
+
+from atas_deploy.clip.text import TextEncoder
+from atas_deploy.clip.vit import DenseViT
+from atas_deploy.core.errors import ExportError
+
+OPSET = 20
+IMAGE_DIMS = {
+    "images": ("batch", "height", "width", 3),
+    "dense": ("batch", "grid_height", "grid_width", None),
+    "image": ("batch", None),
+}
+TEXT_DIMS = {"tokens": ("texts", "length"), "text": ("texts", None)}
+_Dims = Mapping[str, tuple[str | int | None, ...]]
+
+
+class ImageGraph(nn.Module):
+    """Raw pixels in front of a `DenseViT`.
+
+    Args:
+        tower: the dense image tower.
+        mean: of the pixels, RGB in [0, 1].
+        std: of the pixels, RGB in [0, 1].
+    """
+
+    def __init__(self, tower: DenseViT, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.tower = tower
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, 3) uint8 RGB -> dense (B, h, w, D), image (B, D)."""
+        dense, image = self.tower(self.normalise(images))
+        return dense, image
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 by mean and standard deviation.
+
+        The cast comes first: TensorRT refuses any other operation on uint8.
+        """
+        return (images.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
+
+
+def image_to_onnx(graph: ImageGraph) -> onnx.ModelProto:
+    """Export the image encoder.
+
+    Raises:
+        ExportError: PyTorch cannot trace or translate the model.
+    """
+    patch = graph.tower.patch_size
+    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
+    shapes = {0: torch.export.Dim("batch"), 1: patch * rows, 2: patch * columns}
+    # Two images, not square: sizes 0 and 1 and equal sides would be taken for constants.
+    images = torch.zeros((2, 3 * patch, 5 * patch, 3), dtype=torch.uint8)
+    return _to_onnx(graph, images, dynamic={"images": shapes}, dims=IMAGE_DIMS)
+
+
+def text_to_onnx(encoder: TextEncoder) -> onnx.ModelProto:
+    """Export the text encoder.
+
+    Raises:
+        ExportError: PyTorch cannot trace or translate the model.
+    """
+    length = torch.export.Dim("length", min=2, max=encoder.context_length)
+    shapes = {0: torch.export.Dim("texts"), 1: length}
+    tokens = torch.zeros((2, min(5, encoder.context_length)), dtype=torch.int64)
+    return _to_onnx(encoder, tokens, dynamic={"tokens": shapes}, dims=TEXT_DIMS)
+
+
+def _to_onnx(
+    module: nn.Module, example: Tensor, *, dynamic: dict[str, Any], dims: _Dims
+) -> onnx.ModelProto:
+    """Trace a module with one input, the first of `dims`, and tidy the graph."""
+    first, *outputs = dims
+    try:
+        with _quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                input_names=[first],
+                output_names=outputs,
+                dynamic_shapes=dynamic,
+                opset_version=OPSET,
+                custom_translation_table=_TRANSLATIONS,
+                dynamo=True,
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as exc:
+        reason = str(exc).strip().partition("\n")[0]
+        raise ExportError(
+            f"PyTorch cannot turn this model into ONNX ({reason}); check that its architecture is "
+            "a plain CLIP ViT, or report the model's configuration."
+        ) from exc
+    assert program is not None
+    return _tidy(program.model_proto, dims)
+
+
+def _attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax((q / sqrt(E)) k^T + mask) v, the pattern that engines fuse.
+
+    PyTorch's own translation scales q and k both and transposes k by way of reshapes.
+    """
+    assert not any((dropout_p, is_causal, scale, enable_gqa)), "our modules use none of these"
+    scaled = op.Mul(q, op.Constant(value_float=1 / math.sqrt(q.shape[-1])))
+    logits = op.MatMul(scaled, op.Transpose(k, perm=(0, 1, 3, 2)))
+    if attn_mask is not None:
+        logits = op.Add(logits, attn_mask)
+    return op.MatMul(op.Softmax(logits, axis=-1), v)
+
+
+_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.scaled_dot_product_attention.default: _attention
+}
+
+
+def _tidy(proto: onnx.ModelProto, dims: _Dims) -> onnx.ModelProto:
+    """Name the dimensions and drop notes of the exporter, such as paths of this machine's files."""
+    graph = proto.graph
+    for value in (*graph.input, *graph.output):
+        for axis, name in zip(value.type.tensor_type.shape.dim, dims[value.name], strict=True):
+            if isinstance(name, str):
+                axis.dim_param = name
+    del graph.value_info[:]
+    del proto.metadata_props[:]
+    del graph.metadata_props[:]
+    for item in (*graph.input, *graph.output, *graph.initializer, *graph.node):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes on its own inner workings."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,75 @@
+"""The command group: quick start, help everywhere, one sentence for mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from atas_deploy import __version__
+from atas_deploy.cli.main import COMMANDS, main
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` must stay under 0.3 s: it may not import torch, numpy, cv2 or an engine."""
+    code = (
+        "import sys; from click.testing import CliRunner; from atas_deploy.cli.main import main;"
+        "result = CliRunner().invoke(main, ['--help']); assert result.exit_code == 0, result;"
+        "heavy = {'torch', 'onnxruntime', 'numpy', 'cv2', 'av', 'PIL'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_help(command: str) -> None:
+    """`COMMAND --help` works, without importing torch."""
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Usage: main {command}" in result.output
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_of_commands_is_light(command: str) -> None:
+    """A command's module imports its library only when it runs."""
+    module = COMMANDS[command][0]
+    code = f"import sys, {module}; assert not {{'torch', 'cv2', 'numpy'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_version() -> None:
+    """`--version` prints the package's version."""
+    assert __version__ in CliRunner().invoke(main, ["--version"]).output
+
+
+def test_unknown_command_is_a_usage_error() -> None:
+    """Exit code 2, as for any usage error."""
+    assert CliRunner().invoke(main, ["segmnt"]).exit_code == 2
+
+
+def test_models_lists_and_verifies() -> None:
+    """The embedded model is listed; `--verify` checks its files."""
+    result = CliRunner().invoke(main, ["models", "atas-tiny", "--verify"])
+    assert result.exit_code == 0
+    assert "verified" in result.output
+
+
+def test_models_json() -> None:
+    """`--json` prints the manifest."""
+    result = CliRunner().invoke(main, ["models", "--json"])
+    assert '"readout"' in result.output
+
+
+def test_doctor_reports_a_healthy_machine() -> None:
+    """No problems in the test environment."""
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "no problems found" in result.output
+
+
+def test_doctor_names_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ONNX Runtime packages at once are a problem with a cure."""
+    monkeypatch.setattr("atas_deploy.cli.doctor._version", lambda name: "1.0")
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in result.output

@@ -1,0 +1,139 @@
+"""`Segmenter` with the embedded model."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from atas_deploy import Segmenter
+from atas_deploy.core.errors import AtasError, ConfigError, InputError
+from atas_deploy.core.masks import label_map
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    """Three classes, automatic background, a small input."""
+    return Segmenter(classes="sky,building|temple,tree", short_side=128)
+
+
+def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Seeded noise, (height, width, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_labels_follow_the_definition(segmenter: Segmenter) -> None:
+    """Encoder, text features, scale and label map put together by hand give the same labels."""
+    image = picture(128, 160)
+    dense = segmenter.backend.encode_images(image[None]).dense[0]
+    tokenizer = segmenter.bundle.tokenizer()
+    vectors = []
+    for query in segmenter.vocabulary.queries:
+        prompts = [template.replace("{}", query) for template in segmenter.templates]
+        mean = segmenter.backend.encode_texts(tokenizer(prompts)).mean(0)
+        vectors.append(mean / np.linalg.norm(mean))
+    logits = segmenter.logit_scale * dense @ np.stack(vectors).T
+    expected = label_map(logits, segmenter.vocabulary.query_class, size=(128, 160)).labels
+    assert (segmenter(image).labels == expected).mean() > 0.999
+
+
+def test_batches_equal_single_images() -> None:
+    """Mixed sizes in batches of three give the labels of one at a time, in order."""
+    images = [picture(64, 96, seed=i) for i in range(4)] + [picture(80, 50), picture(64, 96)]
+    one = Segmenter(classes="sky,tree", short_side=64)
+    three = Segmenter(classes="sky,tree", short_side=64, batch_size=3)
+    for single, batched in zip(map(one, images), three.segment(images), strict=True):
+        assert single.labels.shape == batched.labels.shape
+        assert (single.labels == batched.labels).mean() > 0.999
+
+
+def test_stream_is_lazy(segmenter: Segmenter) -> None:
+    """A result comes after at most one image more; an endless source is fine."""
+    taken = []
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            taken.append(1)
+            yield picture(32, 32)
+
+    results = segmenter.stream(endless())
+    next(results)
+    next(results)
+    assert len(taken) <= 3
+
+
+def test_set_classes_encodes_only_new_words(segmenter: Segmenter) -> None:
+    """Words seen before are not encoded again."""
+    own = Segmenter(classes="sky,tree", background="none", short_side=64)
+    calls = []
+    encode = own.backend.encode_texts
+    own.backend.encode_texts = lambda tokens: calls.append(len(tokens)) or encode(tokens)
+    own.set_classes("tree,sky", background="none")
+    assert calls == []
+    own.set_classes("tree,lake", background="none")
+    assert calls == [len(own.templates)]
+    assert own(picture(32, 32)).class_names == ("tree", "lake")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 2), (17, 500)])
+def test_odd_sizes(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    """Any size gives labels of that size."""
+    result = segmenter(picture(*size))
+    assert result.labels.shape == size
+    assert result.labels.max() <= 3
+
+
+def test_threshold_of_one_leaves_background_only() -> None:
+    """No pixel is certain, so all fall below a threshold of 1."""
+    result = Segmenter(classes="sky,tree", threshold=1.0, short_side=64)(picture(40, 40))
+    assert result.labels.max() == 0
+    assert result.probability is not None
+    assert 0 < result.probability.min() <= result.probability.max() < 1
+
+
+def test_no_background_labels_every_pixel() -> None:
+    """With `none` no pixel is 0."""
+    result = Segmenter(classes="sky,tree", background="none", short_side=64)(picture(40, 40))
+    assert result.labels.min() >= 1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_wrong_arrays(segmenter: Segmenter, image: np.ndarray) -> None:
+    """Other layouts and dtypes are refused with what was expected."""
+    with pytest.raises(InputError, match="expected an RGB image"):
+        segmenter(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ""}, "class list is empty"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"batch_size": 0}, "batch size"),
+        ({"backend": "abacus"}, "Unknown backend"),
+        ({"device": "tpu"}, "Unknown device"),
+        ({"device": "cuda"}, "cuda"),
+        ({"short_side": 3}, "short side"),
+        ({"model": "no-such-model"}, "Unknown model"),
+        ({"model": "/"}, "not a model bundle"),
+        ({"templates": ["a photo"]}, "template"),
+        ({"templates": []}, "template"),
+    ],
+)
+def test_bad_arguments(options: dict[str, object], message: str) -> None:
+    """Each mistake has its sentence."""
+    with pytest.raises(AtasError, match=message):
+        Segmenter(**{"classes": "sky,tree"} | options)
+
+
+def test_unknown_names_say_what_is_known() -> None:
+    """The message lists the embedded models."""
+    with pytest.raises(ConfigError, match="atas-tiny"):
+        Segmenter("atas-tny", "sky,tree")
