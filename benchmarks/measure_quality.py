@@ -23,11 +23,11 @@ import numpy as np
 from PIL import Image
 
 from atas_deploy import Segmenter
+from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.metrics import class_iou, confusion_matrix
 from atas_deploy.media.video import VideoReader
 from atas_deploy.models import open_model
-from atas_deploy.backends.ort import OrtBackend
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "training" / "data" / "flickr8k_heldout.txt"
@@ -103,7 +103,7 @@ def read_tar(path: Path, names: set[str]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def coco(bundle: Bundle, data: Path) -> dict[str, Any]:
-    """mIoU in percent over 133 categories, and over those present in each image."""
+    """MIoU in percent over 133 categories, and over those present in each image."""
     folder = data / "coco_panoptic_100"
     categories = json.loads((folder / "panoptic.json").read_text())["categories"]
     names = [plain_name(category["name"]) for category in categories]

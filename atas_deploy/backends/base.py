@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
@@ -36,3 +38,17 @@ class Backend(Protocol):
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
         ...
+
+
+def check_images(images: npt.NDArray[np.uint8], *, patch_size: int) -> None:
+    """Refuse a batch that a graph would silently crop or fail on.
+
+    Raises:
+        InputError: not (B, H, W, 3) uint8, empty, or H, W are no multiples of the patch size.
+    """
+    fits = images.ndim == 4 and images.shape[3] == 3 and images.dtype == np.uint8
+    if not fits or images.size == 0 or images.shape[1] % patch_size or images.shape[2] % patch_size:
+        raise InputError(
+            f"Got images of shape {images.shape} and dtype {images.dtype}; expected a batch "
+            f"(B, H, W, 3) of dtype uint8 with H and W multiples of {patch_size}."
+        )

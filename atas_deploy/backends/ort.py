@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.backends.base import ImageFeatures
+from atas_deploy.backends.base import ImageFeatures, check_images
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import BackendError, BackendUnavailableError, ConfigError
 
@@ -34,12 +34,14 @@ class OrtBackend:
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
         self.device = device
+        self._patch_size = bundle.manifest.patch_size
         self._providers = _providers(device)
         self._image = self._load(bundle.path / IMAGE_ENCODER)
         self._text = self._load(bundle.path / TEXT_ENCODER)
 
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
         """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the patch size."""
+        check_images(images, patch_size=self._patch_size)
         with _translated(f"encode images of shape {images.shape}"):
             dense, image = self._image.run(["dense", "image"], {"images": images})
         return ImageFeatures(dense, image)

@@ -57,7 +57,8 @@ def _load_folder(folder: Path) -> ClipModel:
         weights, name, record = folder / WEIGHTS, bundle.manifest.name, _bundle_record(bundle)
     else:
         weights, record = folder / MODEL_WEIGHTS, _read_json(folder / TRAINING_RECORD, needed=False)
-        record = {"provenance": record, **record} if record else {}
+        provenance = record.get("provenance")
+        record = record | {"provenance": provenance if isinstance(provenance, dict) else record}
         name = str(record.get("name", folder.resolve().name))
     config = _read_config(folder / MODEL_CONFIG)
     model = build_model(config)

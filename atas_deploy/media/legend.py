@@ -133,7 +133,7 @@ def _layout(entries: Sequence[Entry], metrics: _Metrics) -> list[list[_Chip]]:
         hidden = len(entries) - shown
         more = [_chip(f"+{hidden} more", None, metrics)] if hidden else []
         rows = _wrap([*chips[:shown], *more], metrics)
-        if len(rows) <= metrics.rows and all(chip.width <= metrics.width for chip in more):
+        if len(rows) <= metrics.rows and _widest(rows, metrics) <= metrics.width:
             return rows
     return []
 
@@ -148,6 +148,10 @@ def _wrap(chips: Sequence[_Chip], metrics: _Metrics) -> list[list[_Chip]]:
         rows[-1].append(chip)
         used += metrics.gap + chip.width
     return rows
+
+
+def _widest(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> int:
+    return max(sum(chip.width + metrics.gap for chip in row) for row in rows) - metrics.gap
 
 
 def _chip(name: str, color: Color | None, metrics: _Metrics) -> _Chip:
@@ -175,45 +179,38 @@ def _text_width(text: str, font: int) -> int:
 
 
 def _render(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> _Panel:
-    widest = max(sum(chip.width + metrics.gap for chip in row) for row in rows) - metrics.gap
-    width = widest + 2 * metrics.padding
+    width = _widest(rows, metrics) + 2 * metrics.padding
     height = len(rows) * metrics.row + 2 * metrics.padding
     shape = _rounded((height, width), (0, 0, width, height), radius=round(0.45 * metrics.font))
     alpha = cv2.convertScaleAbs(shape, alpha=_PANEL_OPACITY)
     color = np.full((height, width, 3), _PANEL_COLOR, np.uint8)
-    for number, row in enumerate(rows):
+    top = metrics.padding
+    for row in rows:
         left = metrics.padding
-        middle = metrics.padding + number * metrics.row + metrics.row // 2
         for chip in row:
-            _draw_chip(color, alpha, chip, (left, middle), metrics)
+            place = slice(top, top + metrics.row), slice(left, left + chip.width)
+            _draw_chip(color[place], alpha[place], chip, metrics)
             left += chip.width + metrics.gap
+        top += metrics.row
     opacity = cv2.merge([alpha] * 3)
     light = cv2.multiply(color, opacity, scale=1 / 255)
     return _Panel(keep=cv2.bitwise_not(opacity), light=light)
 
 
-def _draw_chip(
-    color: MatLike,
-    alpha: MatLike,
-    chip: _Chip,
-    place: tuple[int, int],
-    metrics: _Metrics,
-) -> None:
-    """Draw a swatch and a name; place is the left end of the chip's middle line."""
-    left, middle = place
-    size = alpha.shape
+def _draw_chip(color: MatLike, alpha: MatLike, chip: _Chip, metrics: _Metrics) -> None:
+    """Draw a swatch and a name into the chip's part of the panel."""
+    size, middle, text_left = alpha.shape, metrics.row // 2, 0
     if chip.color is not None:
-        top, side = middle - metrics.swatch // 2, metrics.swatch
+        side = metrics.swatch
+        corner = (0, middle - side // 2)
         rim = side // 12  # none around the smallest
-        outer, inner = (_square((left, top), side, inset=inset) for inset in (0, rim))
+        outer, inner = (_square(corner, side, inset=inset) for inset in (0, rim))
         _paint(color, alpha, _RIM_COLOR, _rounded(size, outer, radius=round(0.26 * side)))
         _paint(color, alpha, chip.color, _rounded(size, inner, radius=round(0.22 * side)))
-        left += metrics.indent
+        text_left = metrics.indent
     letters = np.zeros(size, np.uint8)
-    baseline = middle + round(0.36 * metrics.font)  # capitals are 0.7 sizes high
-    cv2.putText(
-        letters, chip.text, (left, baseline), 255, cv2.FontFace("sans"), metrics.font, _WEIGHT
-    )
+    start = (text_left, middle + round(0.36 * metrics.font))  # capitals are 0.7 sizes high
+    cv2.putText(letters, chip.text, start, 255, cv2.FontFace("sans"), metrics.font, _WEIGHT)
     _paint(color, alpha, _TEXT_COLOR, letters)
 
 

@@ -26,7 +26,12 @@ def test_sizes_are_patch_multiples_within_the_limit(
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((720, 1280), (336, 592)), ((1280, 720), (592, 336)), ((50, 50), (336, 336)), ((1, 300), (16, 2016))],
+    [
+        ((720, 1280), (336, 592)),
+        ((1280, 720), (592, 336)),
+        ((50, 50), (336, 336)),
+        ((1, 300), (16, 2016)),
+    ],
 )
 def test_short_side(size: tuple[int, int], expected: tuple[int, int]) -> None:
     """The shorter side gets the wanted length, the other keeps the ratio."""

@@ -28,7 +28,19 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 WORDS = st.sampled_from(
-    ["Dog", "grass,", "it's", "naïve", "12", "3.5", "日本語", "🐕", "&amp;lt;", "<end_of_text>", "\t"]
+    [
+        "Dog",
+        "grass,",
+        "it's",
+        "naïve",
+        "12",
+        "3.5",
+        "日本語",
+        "🐕",
+        "&amp;lt;",
+        "<end_of_text>",
+        "\t",
+    ]
 )
 
 

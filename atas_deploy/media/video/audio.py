@@ -18,6 +18,7 @@ COPIED_CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 """What MP4 carries as it is; all else becomes AAC."""
 
 _MAX_AAC_RATE = 96_000
+_AAC_LAYOUTS = {1: "mono", 6: "5.1"}  # by channels; all else is mixed to stereo
 
 
 class AudioCopy:
@@ -100,7 +101,7 @@ class _EncodedTrack(_CopiedTrack):
         self.index = source.index
         self._output = output
         self._target = output.add_stream("aac", rate=min(source.rate, _MAX_AAC_RATE))
-        self._target.layout = source.layout.name
+        self._target.layout = _AAC_LAYOUTS.get(source.channels, "stereo")
         self._next_pts = source.start_time or 0
 
     def write(self, packet: "Packet[AudioStream]") -> None:

@@ -70,6 +70,7 @@ class VideoReader:
     Attributes:
         path: The file.
         size: (height, width) of every frame, in pixels, after rotation.
+        pixel_aspect: Width of a pixel over its height; 1 but for old camcorders and discs.
         rate: Average frames a second; only a guide where the rate varies.
         time_base: One tick of the time stamps, in seconds.
         duration: Length in seconds, None if the file does not say.
@@ -104,6 +105,8 @@ class VideoReader:
         self._turns = round(self._first.rotation / 90) % 4
         self._coded_size = (height, width)
         self.size = (width, height) if self._turns % 2 else (height, width)
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        self.pixel_aspect = 1 / aspect if self._turns % 2 else aspect
         self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self.time_base = self._stream.time_base or 1 / self.rate
         self.duration = _duration(self._container, self._stream)

@@ -168,6 +168,7 @@ class VideoWriter:
             stream.bit_rate = round(height * width * rate * _BITS_PER_PIXEL)
         context = stream.codec_context
         context.time_base = self._time_base
+        context.sample_aspect_ratio = self._source.pixel_aspect if self._source else Fraction(1)
         context.colorspace = _AVCOL_SPC_BT709
         context.color_range = ColorRange.MPEG
         context.color_primaries = ColorPrimaries.BT709

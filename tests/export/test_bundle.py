@@ -1,0 +1,146 @@
+"""A bundle is written whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.weights import load_model
+from atas_deploy.core.bundle import Bundle
+from atas_deploy.core.errors import CheckpointError, ConfigError, OutputError, ParityError
+from atas_deploy.export import bundle as exporter
+from atas_deploy.export.bundle import export_bundle
+
+
+def test_bundle_holds_everything(bundle: Bundle) -> None:
+    """All files are there, recorded, and verified."""
+    bundle.verify()
+    assert set(bundle.manifest.files) == {
+        "LICENSE-weights.txt",
+        "image_encoder.onnx",
+        "open_clip_config.json",
+        "parity.json",
+        "text_encoder.onnx",
+        "tokenizer/merges.txt.gz",
+        "weights.safetensors",
+    }
+
+
+def test_manifest_tells_the_truth(bundle: Bundle, model: ClipModel) -> None:
+    """What a runtime needs equals the model's."""
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.readout, manifest.license) == ("tiny", "sclip", "CC0-1.0")
+    assert (manifest.patch_size, manifest.embed_dim, manifest.context_length) == (16, 24, 16)
+    assert manifest.logit_scale == pytest.approx(model.model.logit_scale.exp().item())
+    assert (manifest.mean, manifest.std) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    assert manifest.provenance == {"license": "CC0-1.0", "images": 7}
+    assert (manifest.precision, manifest.weight_storage) == ("fp32", "fp16")
+    assert "torch" in manifest.tools
+
+
+def test_parity_is_recorded(bundle: Bundle) -> None:
+    """The proof lies in the bundle, with limits and worst values."""
+    proof = json.loads((bundle.path / "parity.json").read_text())
+    assert len(proof["stages"]) == 2
+    assert proof["stages"][1]["limits"] == {"max_abs": 1e-4, "cosine": 0.9999}
+    assert proof["stages"][1]["worst"]["dense"]["max_abs"] < 1e-5
+
+
+def test_bundle_can_be_exported_again(bundle: Bundle, model: ClipModel, tmp_path: Path) -> None:
+    """A bundle's weights give the same weights and, with the same read-out, the same graphs."""
+    loaded = load_model(bundle.path)
+    for name, tensor in model.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor)
+    again = export_bundle(loaded, tmp_path / "again")
+    files = again.manifest.files
+    for name in ("image_encoder.onnx", "text_encoder.onnx", "weights.safetensors"):
+        assert files[name] == bundle.manifest.files[name]
+
+
+def test_other_readout(model: ClipModel, bundle: Bundle, tmp_path: Path) -> None:
+    """Another read-out is another image graph; licence and name may be given."""
+    other = export_bundle(model, tmp_path / "b", readout="maskclip", license_id="MIT")
+    assert (other.manifest.readout, other.manifest.license) == ("maskclip", "MIT")
+    assert other.manifest.files["image_encoder.onnx"] != bundle.manifest.files["image_encoder.onnx"]
+    with pytest.raises(ConfigError, match="'sharp' is unknown"):
+        export_bundle(model, tmp_path / "c", readout="sharp")
+
+
+def test_bundle_without_weights_cannot_be_exported(bundle: Bundle, tmp_path: Path) -> None:
+    """Graphs alone do not make a model."""
+    from dataclasses import replace
+
+    from atas_deploy.core.bundle import record_files
+
+    for name in bundle.manifest.files:
+        if name != "weights.safetensors":
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
+    manifest = replace(bundle.manifest, files=record_files(tmp_path))
+    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    with pytest.raises(CheckpointError, match="graphs only"):
+        load_model(tmp_path)
+
+
+def test_existing_folders_are_kept(model: ClipModel, tmp_path: Path) -> None:
+    """A bundle is replaced by force only, anything else never."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/diary.txt").write_text("dear diary")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/manifest.json").write_text("{}")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_bundle(model, tmp_path / "notes", force=True)
+    with pytest.raises(OutputError, match="add --force"):
+        export_bundle(model, tmp_path / "old")
+    assert (tmp_path / "notes/diary.txt").exists()
+
+
+@pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    """Take graphs and their proof from the finished bundle, to save time."""
+
+    def copy(folder: Path, _: object) -> str:
+        for name in ("image_encoder.onnx", "text_encoder.onnx"):
+            (folder / name).write_bytes((bundle.path / name).read_bytes())
+        return "fp16"
+
+    monkeypatch.setattr(exporter, "_write_graphs", copy)
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_force_replaces_the_whole_bundle(model: ClipModel, tmp_path: Path) -> None:
+    """Nothing of the old bundle stays, and no temporary folder."""
+    out = tmp_path / "sub/out"
+    out.mkdir(parents=True)
+    (out / "manifest.json").write_text("{}")
+    (out / "old.plan").write_text("stale")
+    export_bundle(model, out, force=True).verify()
+    assert not (out / "old.plan").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_failed_proof_leaves_the_old_bundle(
+    model: ClipModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a ParityError the old bundle is as it was and nothing else is there."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ParityError("no")
+
+    first = export_bundle(model, tmp_path / "out")
+    monkeypatch.setattr(exporter, "prove_graphs", fail)
+    with pytest.raises(ParityError):
+        export_bundle(model, tmp_path / "out", force=True)
+    first.verify()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_unwritable_place_is_one_sentence(model: ClipModel, tmp_path: Path) -> None:
+    """A file where a folder is needed is named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        export_bundle(model, tmp_path / "file/out")

@@ -1,0 +1,44 @@
+"""`atas-deploy export` as a user types it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from atas_deploy.cli.main import main
+from atas_deploy.clip.model import ClipModel
+from atas_deploy.core.bundle import Bundle
+
+
+def test_export_prints_what_it_wrote(model: ClipModel, tmp_path: Path) -> None:
+    """One line for the bundle and one for each stage of the proof."""
+    Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(tmp_path / "photo.png")
+    arguments = ["export", "--model", str(model.folder), "--out", str(tmp_path / "b")]
+    result = CliRunner().invoke(main, [*arguments, "--photos", str(tmp_path / "photo.png")])
+    assert result.exit_code == 0, result.output
+    first, *stages = result.output.splitlines()
+    assert first.startswith(f"{tmp_path / 'b'}: tiny, read-out sclip, ")
+    assert len(stages) == 2
+    assert "dense within" in stages[1]
+    Bundle.open(tmp_path / "b").verify()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "ViT-B16/openai"], "did you mean ViT-B-16"),
+        (["--model", "FOLDER", "--readout", "sharp"], "choose one of vanilla, maskclip, sclip"),
+        (["--model", "FOLDER", "--photos", "missing.jpg"], "missing.jpg"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    model: ClipModel, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    """Exit code 1 and the cure, nothing written."""
+    arguments = [str(model.folder) if a == "FOLDER" else a for a in arguments]
+    result = CliRunner().invoke(main, ["export", *arguments, "--out", str(tmp_path / "b")])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "b").exists()

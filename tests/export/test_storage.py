@@ -1,0 +1,106 @@
+"""Weights stored as float16 give the very same float32 numbers."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper, numpy_helper
+
+from atas_deploy.export.storage import (
+    compact_state,
+    fits_fp16,
+    store_weights,
+    weight_storage,
+)
+
+SHAPE = (64, 128)
+
+
+def graph_of(weights: np.ndarray) -> onnx.ModelProto:
+    """A graph that multiplies its input by a weight matrix."""
+    shapes = {"x": ("n", SHAPE[0]), "y": ("n", SHAPE[1])}
+    x, y = (helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in shapes.items())
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    initializer = numpy_helper.from_array(weights, "w")
+    graph = helper.make_graph([node], "g", [x], [y], initializer=[initializer])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def run(proto: onnx.ModelProto) -> np.ndarray:
+    """The weights as the graph sees them: its output for a unit matrix."""
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    result: np.ndarray = session.run(None, {"x": np.eye(SHAPE[0], dtype=np.float32)})[0]
+    return result
+
+
+@pytest.fixture
+def half() -> np.ndarray:
+    """Float32 weights that float16 holds exactly, the smallest and largest among them."""
+    weights = np.random.default_rng(0).normal(size=SHAPE).astype(np.float16)
+    weights[0, :4] = [6e-8, 65504, -65504, 6.1e-5]
+    return weights.astype(np.float32)
+
+
+def test_exact_weights_are_halved_bit_by_bit(half: np.ndarray) -> None:
+    """The file shrinks and the arithmetic sees the same bits."""
+    proto = graph_of(half)
+    size = proto.ByteSize()
+    assert store_weights(proto) == 1
+    assert weight_storage(proto) == "fp16"
+    assert proto.ByteSize() < 0.6 * size
+    onnx.checker.check_model(proto, full_check=True)
+    np.testing.assert_array_equal(run(proto).view(np.uint32), half.view(np.uint32))
+
+
+@pytest.mark.parametrize("value", [1 / 3, 1e-9, 65505, 1e9])
+def test_one_inexact_weight_keeps_the_tensor(half: np.ndarray, value: float) -> None:
+    """Too fine, too small or too large: the whole tensor stays float32."""
+    half[5, 5] = value
+    proto = graph_of(half)
+    assert store_weights(proto) == 0
+    assert weight_storage(proto) == "fp32"
+    np.testing.assert_array_equal(run(proto), half)
+
+
+def test_small_tensors_stay() -> None:
+    """A cast for every bias would cost more than it saves."""
+    proto = graph_of(np.zeros(SHAPE, np.float32))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 4), np.float32), "w"))
+    assert store_weights(proto) == 0
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)))
+def test_fits_means_the_same_bits(values: np.ndarray) -> None:
+    """The test accepts exactly the arrays that survive the way there and back, NaN included."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = values.astype(np.float16).astype(np.float32)
+    assert fits_fp16(values) == (back.tobytes() == values.tobytes())
+
+
+@given(hnp.arrays(np.float16, st.integers(1, 20), elements=st.floats(width=16, allow_nan=False)))
+def test_every_float16_fits(values: np.ndarray) -> None:
+    """Anything that was float16 is recognised."""
+    assert fits_fp16(values.astype(np.float32))
+
+
+def test_state_dict_is_compact_and_exact(half: np.ndarray) -> None:
+    """Each tensor of a state dict is halved on its own merit; integers and scalars survive."""
+    state = {
+        "exact": torch.from_numpy(half),
+        "inexact": torch.tensor([0.1, 0.2]),
+        "scale": torch.tensor(4.6052),
+        "count": torch.tensor([3]),
+    }
+    compact = compact_state(state)
+    dtypes = {name: tensor.dtype for name, tensor in compact.items()}
+    assert dtypes["exact"] == torch.float16
+    assert (dtypes["inexact"], dtypes["scale"]) == (torch.float32, torch.float32)
+    for name, tensor in state.items():
+        assert torch.equal(compact[name].to(tensor.dtype), tensor)
+        assert compact[name].shape == tensor.shape

@@ -1,0 +1,127 @@
+"""Training state and model folders on disk, each file whole or not there at all.
+
+folder/open_clip_config.json         model and preprocessing configuration, open_clip's format
+folder/open_clip_model.safetensors   weights, float32
+folder/tokenizer/merges.txt.gz       the tokenizer's merges
+folder/training.json                 settings, provenance, data, measurements
+folder/checkpoint.pt                 what `--resume` needs: weights, optimizer, step
+folder/log.jsonl                     one line per logged step
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from atas_deploy.clip.weights import MODEL_WEIGHTS, TRAINING_RECORD
+from atas_deploy.core.bundle import MERGES, MODEL_CONFIG
+from atas_deploy.core.errors import CheckpointError, OutputError
+from atas_deploy.core.files import atomic_path, output_error
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+
+
+def make_folder(folder: Path) -> Path:
+    """Create the folder of a run.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise output_error(folder, exc) from exc
+    return folder
+
+
+def write_model(
+    folder: Path,
+    model: nn.Module,
+    *,
+    config: Mapping[str, Any],
+    merges: Path,
+    record: Mapping[str, Any],
+) -> None:
+    """Write a model folder that open_clip loads as "local-dir:FOLDER".
+
+    Args:
+        folder: an existing folder.
+        model: the open_clip model.
+        config: content of open_clip_config.json.
+        merges: the tokenizer's merges file.
+        record: content of training.json.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    _write_text(folder / MODEL_CONFIG, json.dumps(config, indent=2) + "\n")
+    make_folder((folder / MERGES).parent)
+    if merges.resolve() != (folder / MERGES).resolve():
+        with atomic_path(folder / MERGES) as part:
+            shutil.copyfile(merges, part)
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    with atomic_path(folder / MODEL_WEIGHTS) as part:
+        part.write_bytes(save(state, metadata={"format": "pt"}))
+    _write_text(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a run.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        with atomic_path(folder / CHECKPOINT) as part:
+            torch.save(dict(state), part)
+    except RuntimeError as exc:  # torch's zip writer hides the operating system's error
+        raise OutputError(
+            f"cannot write {folder / CHECKPOINT} ({exc}): free some space or choose another disk"
+        ) from exc
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read the state of a run.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no {CHECKPOINT} to resume from; leave --resume away to start."
+        )
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:  # pickle, zip and torch errors share no base class
+        raise CheckpointError(
+            f"{path} cannot be read ({type(exc).__name__}); delete it and start again."
+        ) from exc
+    return state
+
+
+def append_log(folder: Path, row: Mapping[str, float | int]) -> None:
+    """Add one line to the run's log."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def cut_log(folder: Path, *, steps: int) -> None:
+    """Forget log lines of steps that a resumed run will take again."""
+    path = folder / LOG
+    if not path.exists():
+        return
+    rows = path.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if json.loads(row)["step"] <= steps]
+    _write_text(path, "".join(f"{row}\n" for row in kept))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
