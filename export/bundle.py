@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from atas_deploy import __version__
@@ -34,6 +35,7 @@ from atas_deploy.core.bundle import (
 from atas_deploy.core.errors import ExportError, OutputError
 from atas_deploy.core.files import output_error, part_path
 from atas_deploy.export import parity
+from atas_deploy.export.cases import Cases, image_cases, text_cases
 from atas_deploy.export.storage import compact_state, store_weights, weight_storage
 from atas_deploy.export.to_onnx import OPSET, ImageGraph, image_to_onnx, text_to_onnx
 
@@ -85,7 +87,9 @@ def export_bundle(
         _write_model(folder, model)
         manifest = _manifest(model, towers, storage=storage, license_id=license_id)
         stages = prove_graphs(Bundle(folder, manifest), model, towers, photos=photos)
-        _write_json(folder / PARITY, {"reference": "PyTorch, float32, CPU", "stages": stages})
+        inputs = f"noise, a colour gradient, a flat colour and {len(photos)} photos; 3 texts"
+        proof = {"reference": "PyTorch, float32, CPU", "inputs": inputs, "stages": stages}
+        _write_json(folder / PARITY, proof)
         _write_manifest(folder, manifest)
         Bundle.open(folder).verify()
     return Bundle.open(out)
@@ -120,10 +124,10 @@ def prove_graphs(
         ParityError: they differ by more than the limits.
     """
     tower, limits = towers.image.tower, parity.Limits()
-    images = parity.image_cases(
+    images = image_cases(
         patch_size=tower.patch_size, trained_grid=tower.trained_grid, photos=photos
     )
-    cases = parity.Cases(images=images, tokens=parity.text_cases(model.tokenizer()))
+    cases = Cases(images=images, tokens=text_cases(model.tokenizer()))
     reference = parity.TorchReference(towers.image, towers.text)
     size = tower.trained_grid[0] * tower.patch_size, tower.trained_grid[1] * tower.patch_size
     ours = parity.prove_reference(reference, model.model, towers.image, cases, size=size)
@@ -203,9 +207,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @contextmanager
 def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary folder that takes the name `out` if the block succeeds."""
-    _check_target(out, force=force)
     part, old = part_path(out), part_path(out)
     try:
+        _check_target(out, force=force)
         out.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
         yield part
@@ -214,7 +218,7 @@ def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
         part.rename(out)
     except OutputError:
         raise
-    except OSError as exc:
+    except (OSError, SafetensorError) as exc:
         raise output_error(out, exc) from exc
     finally:
         if old.exists() and not out.exists():

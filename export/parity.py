@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from atas_deploy.backends.base import Backend, ImageFeatures
 from atas_deploy.clip.text import OpenClip, TextEncoder
 from atas_deploy.core.errors import ParityError
-from atas_deploy.core.geometry import Size, resize_image
-from atas_deploy.core.tokenizer import ClipTokenizer
+from atas_deploy.core.geometry import Size
+from atas_deploy.export.cases import Cases
 from atas_deploy.export.to_onnx import ImageGraph
 
 Features = npt.NDArray[np.float32]
-TEXTS = ("dog", "a photo of a dog.", "three people walk past a shop with a red door in the rain.")
+_GRAPHS = {"dense": "image encoder", "image": "image encoder", "text": "text encoder"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,19 +57,6 @@ class Comparison:
     max_abs: float
     cosine_mean: float
     cosine_min: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cases:
-    """What is compared.
-
-    Attributes:
-        images: batches (B, H, W, 3) uint8 RGB.
-        tokens: batches (N, L) int64.
-    """
-
-    images: Sequence[npt.NDArray[np.uint8]]
-    tokens: Sequence[npt.NDArray[np.int64]]
 
 
 class TorchReference:
@@ -146,7 +133,7 @@ def prove_reference(
             got = reference.encode_texts(tokens)
             found.append(compare("text", tokens.shape, got, expected.numpy()))
     for comparison in found:
-        check(comparison, Limits(), stage="our PyTorch modules against open_clip")
+        check(comparison, Limits(), stage="our modules against open_clip")
     return found
 
 
@@ -174,44 +161,16 @@ def check(comparison: Comparison, limits: Limits, *, stage: str) -> None:
     # "not <=": a NaN must fail.
     problem = None
     if not comparison.max_abs <= limits.max_abs:
-        problem = f"maximum difference {comparison.max_abs:.3g}, limit {limits.max_abs:g}"
+        problem = f"the maximum difference {comparison.max_abs:.3g}, limit {limits.max_abs:g}"
     elif not comparison.cosine_min >= limits.cosine:
-        problem = f"smallest cosine {comparison.cosine_min:.6f}, limit {limits.cosine:g}"
+        problem = f"the smallest cosine {comparison.cosine_min:.6f}, limit {limits.cosine:g}"
     if problem:
         shape = " x ".join(map(str, comparison.shape))
         raise ParityError(
-            f"{stage}: output {comparison.output} for input {shape} is not what the PyTorch model "
-            f"computes: {problem}; nothing was written, please report it with the model's name."
+            f"The {_GRAPHS[comparison.output]} is not what the PyTorch model computes ({stage}): "
+            f"output {comparison.output} for input {shape} has {problem}; nothing was written, "
+            "please report it with the model's name."
         )
-
-
-def image_cases(
-    *, patch_size: int, trained_grid: tuple[int, int], photos: Sequence[npt.NDArray[np.uint8]] = ()
-) -> list[npt.NDArray[np.uint8]]:
-    """Batches of 1 and 3 images at the trained size, at a wide, a tall and a one-patch-high size.
-
-    Args:
-        patch_size: P.
-        trained_grid: (h, w) the model was trained at.
-        photos: (H, W, 3) uint8 RGB, of any size; synthetic images are always there.
-
-    Returns:
-        Arrays (B, H, W, 3) uint8.
-    """
-    rows, columns = trained_grid
-    grids = [trained_grid, (max(1, rows // 2), columns + 3), (rows + 5, columns), (1, 5)]
-    batches = []
-    for grid in grids:
-        size = grid[0] * patch_size, grid[1] * patch_size
-        images = np.stack([*_synthetic(size), *(resize_image(photo, size) for photo in photos)])
-        batches += [images[-1:], images[:3]]
-        batches += [images[3:]] if len(images) > 4 else []
-    return batches
-
-
-def text_cases(tokenizer: ClipTokenizer) -> list[npt.NDArray[np.int64]]:
-    """Token rows: one short, three of different length, three padded to the context length."""
-    return [tokenizer(TEXTS[:1]), tokenizer(TEXTS), tokenizer(TEXTS, trim=False)]
 
 
 def report(stage: str, comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]:
@@ -245,13 +204,3 @@ def _compare_all(candidate: Backend, reference: Backend, cases: Cases) -> Iterat
     for tokens in cases.tokens:
         got_text, expected_text = candidate.encode_texts(tokens), reference.encode_texts(tokens)
         yield compare("text", tokens.shape, got_text, expected_text)
-
-
-def _synthetic(size: Size) -> list[npt.NDArray[np.uint8]]:
-    """Noise, a smooth colour gradient and a flat colour, each (H, W, 3) uint8."""
-    height, width = size
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    smooth = np.stack([x, y, 1 - x * y], axis=-1)
-    flat = np.full((height, width, 3), (200, 30, 90), np.uint8)
-    return [noise, (smooth * 255).astype(np.uint8), flat]

@@ -29,7 +29,9 @@ _MAX_PHOTOS = 8
     help="Folder of the bundle.  [default: MODEL-READOUT]",
 )
 @click.option(
-    "--photos", multiple=True, help="Image, folder or glob to prove the graphs on as well; repeat."
+    "--photos",
+    multiple=True,
+    help="Image, folder or glob to prove the graphs on as well (the first 8 images); repeat.",
 )
 @click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")

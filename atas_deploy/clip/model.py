@@ -94,7 +94,7 @@ def load_state(model: OpenClip, state: Mapping[str, Tensor], *, where: str | Pat
         where: the file they come from, for messages.
 
     Raises:
-        CheckpointError: tensors are missing, left over or of another shape.
+        CheckpointError: tensors are missing, left over, of another shape or not finite.
     """
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected.keys() - state.keys()]
@@ -108,6 +108,12 @@ def load_state(model: OpenClip, state: Mapping[str, Tensor], *, where: str | Pat
         raise CheckpointError(
             f"The weights {where} do not fit the model: {len(problems)} tensors differ, such as "
             f"{min(problems)}; check that they belong to this configuration."
+        )
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"The weights {where} hold NaN or infinity in {len(broken)} tensors, such as "
+            f"{min(broken)}; use a checkpoint from before training diverged."
         )
     model.load_state_dict(dict(state))
 

@@ -62,9 +62,15 @@ def reshape(state: dict[str, torch.Tensor]) -> None:
     state["visual.proj"] = torch.zeros(3, 4)
 
 
+def spoil(state: dict[str, torch.Tensor]) -> None:
+    """Let one number diverge."""
+    state["visual.proj"][3, 4] = float("nan")
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
+        (spoil, "NaN or infinity in 1 tensors, such as visual.proj"),
         (drop, "visual.proj is missing"),
         (rename, "visual.extra is unknown"),
         (reshape, r"visual.proj has shape \[3, 4\], expected \[32, 24\]"),

@@ -17,7 +17,9 @@ from atas_deploy.media.video.reader import open_media
 COPIED_CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 """What MP4 carries as it is; all else becomes AAC."""
 
-_MAX_AAC_RATE = 96_000
+_AAC_RATES = frozenset(
+    {8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000}
+)
 _AAC_LAYOUTS = {1: "mono", 6: "5.1"}  # by channels; all else is mixed to stereo
 
 
@@ -100,7 +102,8 @@ class _EncodedTrack(_CopiedTrack):
     def __init__(self, source: AudioStream, output: OutputContainer) -> None:
         self.index = source.index
         self._output = output
-        self._target = output.add_stream("aac", rate=min(source.rate, _MAX_AAC_RATE))
+        rate = source.rate if source.rate in _AAC_RATES else 48_000
+        self._target = output.add_stream("aac", rate=rate)
         self._target.layout = _AAC_LAYOUTS.get(source.channels, "stereo")
         self._next_pts = source.start_time or 0
 

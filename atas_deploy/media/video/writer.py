@@ -52,6 +52,7 @@ class VideoWriter:
 
     Raises:
         BackendUnavailableError: If this build of PyAV has no H.264 encoder.
+        InputError: If the source's sound cannot be carried, being damaged.
         OutputError: If the file cannot be created.
     """
 
@@ -74,11 +75,14 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._audio: AudioCopy | None = None
         self._part = part_path(path)
-        self._container = _create(path, self._part)
+        with self._translated():
+            self._container = _create(self._part)
         try:
             self._stream = self._add_video(rate=rate, crf=crf)
-            if source is not None:
-                self._audio = AudioCopy(source.path, self._container)
+            with self._translated():
+                if source is not None:
+                    self._audio = AudioCopy(source.path, self._container)
+                self._container.start_encoding()  # what is wrong comes up before the work
         except BaseException:
             self.abort()
             raise
@@ -119,7 +123,7 @@ class VideoWriter:
         encodable = self._to_yuv(image)
         encodable.pts = self._take_pts(frame)
         encodable.time_base = self._time_base
-        with _translated(self.path):
+        with self._translated():
             if self._audio is not None:
                 self._audio.advance(float(encodable.pts * self._time_base))
             self._container.mux(self._stream.encode(encodable))
@@ -134,7 +138,7 @@ class VideoWriter:
             self.abort()
             raise OutputError(f"cannot write {self.path}: a video needs at least one frame")
         try:
-            with _translated(self.path):
+            with self._translated():
                 self._container.mux(self._stream.encode(None))
                 if self._audio is not None:
                     self._audio.advance(self._audio_end())
@@ -157,7 +161,7 @@ class VideoWriter:
     def _add_video(self, *, rate: Fraction, crf: int) -> VideoStream:
         encoder = _h264_encoder()
         options = {"crf": str(crf), "preset": "veryfast"} if encoder == "libx264" else {}
-        with _translated(self.path):
+        with self._translated():
             stream = cast(
                 VideoStream, self._container.add_stream(encoder, rate=rate, options=options)
             )
@@ -174,6 +178,23 @@ class VideoWriter:
         context.color_primaries = ColorPrimaries.BT709
         context.color_trc = ColorTrc.BT709
         return stream
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what FFmpeg and the system raise into one sentence about source or target."""
+        try:
+            yield
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            if self._source is None:
+                raise output_error(self.path, error) from error
+            raise InputError(
+                f"{self._source.path} has damaged sound or time stamps that MP4 cannot carry "
+                f"({error.strerror}): copy it again or remove its sound"
+            ) from error
+        except OutputError:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            raise output_error(self.path, error) from error
 
     def _to_yuv(self, image: npt.NDArray[np.uint8]) -> VideoFrame:
         height, width = self._size
@@ -224,18 +245,6 @@ def _h264_encoder() -> str:
     )
 
 
-def _create(path: Path, part: Path) -> OutputContainer:
-    with _translated(path):
-        part.touch()  # FFmpeg would report a missing folder only at the first packet
-        return av.open(f"file:{part}", "w", format="mp4", options={"movflags": "+faststart"})
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what FFmpeg and the system raise into one sentence about the target."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        if isinstance(error, OutputError):
-            raise
-        raise output_error(path, error) from error
+def _create(part: Path) -> OutputContainer:
+    part.touch()  # FFmpeg would report a missing folder only at the first packet
+    return av.open(f"file:{part}", "w", format="mp4", options={"movflags": "+faststart"})

@@ -330,6 +330,16 @@ def test_several_sound_tracks(make_clip: MakeClip, tmp_path: Path) -> None:
         assert [d for _, d in sound(result, track)] == [d for _, d in sound(source, track)]
 
 
+def test_damaged_sound_is_the_source_s_fault(make_clip: MakeClip, tmp_path: Path) -> None:
+    """Sound whose description is broken is an error about the source; no file is left."""
+    source = make_clip("a.mkv", time_base=Fraction(1, 25), stamps=range(12), audio="libopus")
+    codec_private, unknown = b"\x63\xa2\x93OpusHead", b"\x63\xa3\x93OpusHead"
+    source.write_bytes(source.read_bytes().replace(codec_private, unknown))
+    with pytest.raises(InputError, match=r"a\.mkv has damaged sound"):
+        copy(source, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_real_video(shared_data: Path, tmp_path: Path) -> None:
     """The first 30 frames of a phone clip keep their time stamps and sound."""
     source = shared_data / "video" / "01_dog.mp4"

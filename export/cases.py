@@ -1,0 +1,67 @@
+"""Inputs for the proof: images and token rows of several sizes and batch sizes.
+
+B images, N texts, L tokens, H W pixels, P patch size
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.geometry import Size, resize_image
+from atas_deploy.core.tokenizer import ClipTokenizer
+
+TEXTS = ("dog", "a photo of a dog.", "three people walk past a shop with a red door in the rain.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cases:
+    """What is compared.
+
+    Attributes:
+        images: batches (B, H, W, 3) uint8 RGB.
+        tokens: batches (N, L) int64.
+    """
+
+    images: Sequence[npt.NDArray[np.uint8]]
+    tokens: Sequence[npt.NDArray[np.int64]]
+
+
+def image_cases(
+    *, patch_size: int, trained_grid: tuple[int, int], photos: Sequence[npt.NDArray[np.uint8]] = ()
+) -> list[npt.NDArray[np.uint8]]:
+    """Batches of 1 and 3 images at the trained size, at a wide, a tall and a one-patch-high size.
+
+    Args:
+        patch_size: P.
+        trained_grid: (h, w) the model was trained at.
+        photos: (H, W, 3) uint8 RGB, of any size; synthetic images are always there.
+
+    Returns:
+        Arrays (B, H, W, 3) uint8.
+    """
+    rows, columns = trained_grid
+    grids = [trained_grid, (max(1, rows // 2), columns + 3), (rows + 5, columns), (1, 5)]
+    batches = []
+    for grid in grids:
+        size = grid[0] * patch_size, grid[1] * patch_size
+        images = np.stack([*_synthetic(size), *(resize_image(photo, size) for photo in photos)])
+        batches += [images[-1:], images[:3]]
+        batches += [images[3:]] if len(images) > 4 else []
+    return batches
+
+
+def text_cases(tokenizer: ClipTokenizer) -> list[npt.NDArray[np.int64]]:
+    """Token rows: one short, three of different length, three padded to the context length."""
+    return [tokenizer(TEXTS[:1]), tokenizer(TEXTS), tokenizer(TEXTS, trim=False)]
+
+
+def _synthetic(size: Size) -> list[npt.NDArray[np.uint8]]:
+    """Noise, a smooth colour gradient and a flat colour, each (H, W, 3) uint8."""
+    height, width = size
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    smooth = np.stack([x, y, 1 - x * y], axis=-1)
+    flat = np.full((height, width, 3), (200, 30, 90), np.uint8)
+    return [noise, (smooth * 255).astype(np.uint8), flat]
