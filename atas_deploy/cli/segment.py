@@ -94,8 +94,9 @@ def _announce(segmenter: Any) -> None:
     vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
     click.echo(
         f"{manifest.name} ({manifest.readout}, short side {segmenter.short_side}) on "
-        f"{segmenter.backend.device}; {len(vocabulary.classes)} classes against "
-        f"{len(vocabulary.background)} background words ({vocabulary.rule})",
+        f"{segmenter.backend.device}; {_count(len(vocabulary.classes), 'class', 'classes')} "
+        f"against {_count(len(vocabulary.background), 'background word', 'background words')} "
+        f"({vocabulary.rule})",
         err=True,
     )
     if vocabulary.removed:
@@ -104,6 +105,10 @@ def _announce(segmenter: Any) -> None:
             f"{', '.join(vocabulary.removed)}",
             err=True,
         )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _slash(path: Path) -> str:

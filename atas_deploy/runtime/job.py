@@ -165,7 +165,7 @@ class SegmentJob:
                 )
                 count += 1
                 self._progress.advance()
-        return count, errors[0] if errors else None
+        return count, f"{errors[0]} (the {count} frames before it are kept)" if errors else None
 
     def _done(self, source: Source, *, frames: int = 1, error: str | None = None) -> None:
         entry: dict[str, Any] = {"source": str(source.path), "kind": source.kind}

@@ -239,13 +239,19 @@ def is_video(path: Path) -> bool:
         return any(_is_moving(stream) for stream in container.streams.video)
 
 
+def _reason(error: Exception) -> str:
+    """What FFmpeg says, without its number and the path, in lower case."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].lower() + text[1:]
+
+
 def _open(path: Path) -> InputContainer:
     check_readable(path, kind="a video")
     try:
         container = open_media(path)
     except (av.FFmpegError, ValueError) as error:
         raise InputError(
-            f"{path} is not a video that can be read here ({error}): "
+            f"{path} is not a video that can be read here ({_reason(error)}): "
             "check that it is whole, or convert it to MP4"
         ) from error
     if container.format.name == "tty":  # FFmpeg plays text files as animations

@@ -1,0 +1,42 @@
+"""The documents name commands, options and files that exist."""
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from atas_deploy.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+LINES = sorted(
+    {
+        match
+        for path in DOCUMENTS
+        for match in re.findall(r"(?:^    |`)(atas-deploy [a-z][^`\n]*)", path.read_text(), re.M)
+    }
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_exist(line: str) -> None:
+    """Each `atas-deploy ...` in a document parses, up to the files that it names."""
+    _, name, *words = shlex.split(line.replace("...", ""), comments=True)
+    command = getattr(import_module(COMMANDS[name][0]), name)
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Relative links and pictures exist."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("target", re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()))
+def test_make_targets_exist(target: str) -> None:
+    """Each `make ...` in the README is a target."""
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
