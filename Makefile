@@ -7,6 +7,7 @@ PYTHON ?= python3
 INPUT ?=
 CLASSES ?= sky,building,tree
 OUT ?= atas-demo
+export INPUT CLASSES OUT
 RUN := .venv/run
 DEV := .venv/dev
 
@@ -14,9 +15,9 @@ DEV := .venv/dev
 
 demo: $(RUN)/ready
 ifeq ($(INPUT),)
-	$(RUN)/bin/atas-deploy demo --out "$(OUT)"
+	$(RUN)/bin/atas-deploy demo --out "$$OUT"
 else
-	$(RUN)/bin/atas-deploy segment "$(INPUT)" --classes "$(CLASSES)" --out "$(OUT)" --force
+	$(RUN)/bin/atas-deploy segment "$$INPUT" --classes "$$CLASSES" --out "$$OUT" --force
 endif
 
 test: $(DEV)/ready

@@ -1,8 +1,10 @@
 """Models by name: the embedded bundle, or any bundle folder."""
 
+import os
 from pathlib import Path
 
 from atas_deploy.core.bundle import MANIFEST, Bundle
+from atas_deploy.core.classes import shorten
 from atas_deploy.core.errors import ConfigError
 
 EMBEDDED = Path(__file__).parent / "bundles"
@@ -27,9 +29,10 @@ def open_model(model: str | Path | Bundle) -> Bundle:
         return model
     if str(model) in embedded_models():
         return Bundle.open(EMBEDDED / str(model))
-    if Path(model).is_dir():
+    if os.path.isdir(model):  # noqa: PTH112  (False for impossible names, where Path raises)
         return Bundle.open(model)
     raise ConfigError(
-        f'Unknown model "{model}": expected {", ".join(embedded_models())} or a bundle folder; '
+        f'Unknown model "{shorten(str(model))}": expected {", ".join(embedded_models())} or '
+        "a bundle folder; "
         "`atas-deploy export --model NAME --out FOLDER` makes one."
     )

@@ -10,6 +10,7 @@
 """
 
 import argparse
+import csv
 import io
 import json
 import tarfile
@@ -30,7 +31,7 @@ from atas_deploy.media.video import VideoReader
 from atas_deploy.models import open_model
 
 ROOT = Path(__file__).resolve().parents[1]
-HELD_OUT = ROOT / "training" / "data" / "flickr8k_heldout.txt"
+HELD_OUT = ROOT / "atas_deploy" / "training" / "data" / "flickr8k_heldout.txt"
 DOG_POLYGONS = ROOT / "benchmarks" / "data" / "dog_polygons.json"
 BATCH = 16
 
@@ -62,10 +63,10 @@ def retrieval(bundle: Bundle, data: Path) -> dict[str, Any]:
     """Recall at 1, 5, 10 in both directions, in percent."""
     names = HELD_OUT.read_text().split()
     captions: dict[str, list[str]] = {name: [] for name in names}
-    for line in (data / "flickr8k" / "captions.csv").read_text().splitlines()[1:]:
-        name, _, caption = line.partition(",")
-        if name in captions:
-            captions[name].append(caption.strip().strip('"'))
+    with (data / "flickr8k" / "captions.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["image"] in captions:
+                captions[row["image"]].append(row["caption"].strip())
     backend, tokenizer = OrtBackend(bundle), bundle.tokenizer()
     pictures = dict(read_tar(data / "flickr8k" / "images_224.tar", set(names)))
     images = np.concatenate(
@@ -103,13 +104,14 @@ def read_tar(path: Path, names: set[str]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def coco(bundle: Bundle, data: Path) -> dict[str, Any]:
-    """MIoU in percent over 133 categories, and over those present in each image."""
+    """Mean IoU in percent over 133 categories, and over those present in each image."""
     folder = data / "coco_panoptic_100"
     categories = json.loads((folder / "panoptic.json").read_text())["categories"]
     names = [plain_name(category["name"]) for category in categories]
     index_of = np.full(256, 255, np.uint8)
     index_of[[category["id"] for category in categories]] = np.arange(len(categories))
     segmenter = Segmenter(bundle, names, background="none")
+    names_hash = segmenter.vocabulary.hash
     total = {"all": np.zeros((133, 133), np.int64), "present": np.zeros((133, 133), np.int64)}
     paths = sorted((folder / "images").glob("*.jpg"))
     for path in paths:
@@ -125,7 +127,7 @@ def coco(bundle: Bundle, data: Path) -> dict[str, Any]:
     return {
         "images": len(paths),
         "templates": list(segmenter.templates),
-        "names_hash": segmenter.vocabulary.hash,
+        "names_hash": names_hash,
         **{f"miou_{kind}": percent(miou(matrix)) for kind, matrix in total.items()},
         **{
             f"pixel_accuracy_{kind}": percent(np.trace(matrix) / matrix.sum())

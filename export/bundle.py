@@ -1,6 +1,7 @@
 """Write a model as a bundle: graphs, proof, tokenizer, weights, manifest; all of it or nothing."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import (
+    FORMAT,
     IMAGE_ENCODER,
     MANIFEST,
     MERGES,
@@ -207,19 +209,27 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @contextmanager
 def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary folder that takes the name `out` if the block succeeds."""
-    part, old = part_path(out), part_path(out)
     try:
         _check_target(out, force=force)
         out.parent.mkdir(parents=True, exist_ok=True)
+        with _swapped_in(Path(os.path.realpath(out))) as part:
+            yield part
+    except OutputError:
+        raise
+    except (OSError, SafetensorError) as exc:
+        raise output_error(out, exc) from exc
+
+
+@contextmanager
+def _swapped_in(out: Path) -> Iterator[Path]:
+    """Yield a folder beside `out`, a real path, that takes its place if the block succeeds."""
+    part, old = part_path(out), part_path(out)
+    try:
         part.mkdir()
         yield part
         if out.exists():
             out.rename(old)
         part.rename(out)
-    except OutputError:
-        raise
-    except (OSError, SafetensorError) as exc:
-        raise output_error(out, exc) from exc
     finally:
         if old.exists() and not out.exists():
             old.rename(out)
@@ -230,9 +240,20 @@ def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 def _check_target(out: Path, *, force: bool) -> None:
     """Refuse to overwrite anything but a bundle, and a bundle only by force."""
+    if Path.cwd().is_relative_to(os.path.realpath(out)):  # replaced, it would vanish under the user
+        raise OutputError(f"{out} holds the folder you are in; choose another --out.")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / MANIFEST).is_file():
+    if not _is_bundle(out):
         raise OutputError(f"{out} exists and is not a bundle; choose another --out.")
     if not force:
         raise OutputError(f"{out} exists; add --force to replace it, or choose another --out.")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Tell by its manifest whether a folder is a bundle, of any version and even if damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT

@@ -112,14 +112,15 @@ def append_log(folder: Path, row: Mapping[str, float | int]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def cut_log(folder: Path, *, steps: int) -> None:
-    """Forget log lines of steps that a resumed run will take again."""
+def cut_log(folder: Path, *, steps: int) -> dict[str, float]:
+    """Forget log lines of steps that a resumed run will take again; return the last one left."""
     path = folder / LOG
     if not path.exists():
-        return
-    rows = path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if json.loads(row)["step"] <= steps]
-    _write_text(path, "".join(f"{row}\n" for row in kept))
+        return {}
+    rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+    kept = [row for row in rows if row["step"] <= steps]
+    _write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept))
+    return dict(kept[-1]) if kept else {}
 
 
 def _write_text(path: Path, text: str) -> None:

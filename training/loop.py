@@ -95,7 +95,7 @@ class LoopResult:
 
     Attributes:
         step: steps taken in all.
-        losses: mean losses since the last log line but one.
+        losses: the last log row.
         interrupted: the signal that stopped the run early, or None.
     """
 
@@ -109,11 +109,13 @@ class Hooks:
     """What a run tells its caller.
 
     Attributes:
+        on_start: called once with the number of steps left.
         on_step: called after each step.
         on_log: called with each log row.
         on_save: called after each checkpoint with the number of steps taken.
     """
 
+    on_start: Callable[[int], None] = lambda _: None
     on_step: Callable[[], None] = lambda: None
     on_log: Callable[[Mapping[str, float]], None] = lambda _: None
     on_save: Callable[[int], None] = lambda _: None
@@ -145,7 +147,8 @@ def run(
     trainer = _Trainer(objective, settings, folder=folder, hooks=hooks or Hooks())
     if resume:
         trainer.restore(load_checkpoint(folder))
-    cut_log(folder, steps=trainer.step)
+    trainer.last_row = cut_log(folder, steps=trainer.step)
+    trainer.hooks.on_start(settings.steps - trainer.step)
     objective.model.train()
     with catch_signals() as received:
         while trainer.step < settings.steps and not received:
@@ -172,6 +175,7 @@ class _Trainer:
         self.step = self._saved_at = 0
         self.last_row: dict[str, float] = {}
         self._sums: dict[str, float] = {}
+        self._count = 0
         self._since = time.monotonic()
 
     def advance(self) -> None:
@@ -184,8 +188,9 @@ class _Trainer:
         self.optimizer.step()
         self.objective.after_step()
         self.step += 1
+        self._count += 1
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
         self.hooks.on_step()
         if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
             self._log(rate)
@@ -250,20 +255,23 @@ class _Trainer:
         for name, value in losses.items():
             if not bool(torch.isfinite(value)):
                 raise NonFiniteLossError(
-                    f"{name} became {float(value)} at step {self.step + 1}; lower the learning "
-                    "rate or train in fp32, then resume from the last checkpoint."
+                    f"{name} became {float(value.detach())} at step {self.step + 1}; lower the "
+                    "learning rate or train in fp32, then resume from the last checkpoint."
                 )
         return losses
 
     def _log(self, rate: float) -> None:
         """Write the mean losses since the last log line."""
-        count = (self.step - 1) % self.settings.log_every + 1
         now = time.monotonic()
-        row = {name: round(total / count, 5) for name, total in self._sums.items()}
-        self.last_row = {"step": self.step, "lr": rate, "seconds": round(now - self._since, 2)} | row
+        row = {name: round(total / self._count, 5) for name, total in self._sums.items()}
+        self.last_row = {
+            "step": self.step,
+            "lr": rate,
+            "seconds": round(now - self._since, 2),
+        } | row
         append_log(self.folder, self.last_row)
         self.hooks.on_log(self.last_row)
-        self._sums, self._since = {}, now
+        self._sums, self._count, self._since = {}, 0, now
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from atas_deploy.core.errors import InputError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageFeatures:
     """Features of a batch of images, both L2-normalised.
 

@@ -14,6 +14,7 @@ from atas_deploy.backends.base import ImageFeatures, check_images
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import BackendError, BackendUnavailableError, ConfigError
 
+_SMALLER = "use a smaller --short-side or --batch-size if memory ran out"
 _INSTALL = 'install exactly one of them: pip install "atas-deploy[cpu]" or "atas-deploy[gpu]"'
 
 
@@ -42,13 +43,15 @@ class OrtBackend:
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
         """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the patch size."""
         check_images(images, patch_size=self._patch_size)
-        with _translated(f"encode images of shape {images.shape}"):
+        with _translated(f"encode images of shape {images.shape}", cure=_SMALLER):
             dense, image = self._image.run(["dense", "image"], {"images": images})
         return ImageFeatures(dense, image)
 
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
-        with _translated(f"encode texts of shape {tokens.shape}"):
+        with _translated(
+            f"encode texts of shape {tokens.shape}", cure="use fewer or shorter words"
+        ):
             features: npt.NDArray[np.float32] = self._text.run(["text"], {"tokens": tokens})[0]
         return features
 
@@ -59,7 +62,8 @@ class OrtBackend:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if _has_affinity() else 0
-        with _translated(f"load {path}"):
+        cure = f"check it with `atas-deploy models {path.parent} --verify`"
+        with _translated(f"load {path}", cure=cure):
             session = onnxruntime.InferenceSession(path, options, providers=self._providers)
         wanted = self._providers[0][0]
         if session.get_providers()[0] != wanted:
@@ -88,7 +92,8 @@ def _has_affinity() -> bool:
 def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
     """The provider list for a device; the CPU stands behind CUDA for operators it lacks."""
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+    wrong_index = ":" in device and not (kind == "cuda" and index.isdigit())
+    if kind not in ("cpu", "cuda") or wrong_index:
         raise ConfigError(f'Unknown device "{device}"; expected cpu, cuda or cuda:N.')
     packages = installed_packages()
     if len(packages) > 1:
@@ -112,13 +117,10 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
 
 
 @contextmanager
-def _translated(action: str) -> Iterator[None]:
+def _translated(action: str, *, cure: str) -> Iterator[None]:
     """Turn ONNX Runtime's errors, which share no base class, into ours."""
     try:
         yield
     except Exception as exc:
         reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
-        raise BackendError(
-            f"ONNX Runtime could not {action}: {reason}; try a smaller --short-side or "
-            "--batch-size, or check the bundle with `atas-deploy doctor`."
-        ) from exc
+        raise BackendError(f"ONNX Runtime could not {action}: {reason}; {cure}.") from exc

@@ -106,11 +106,12 @@ def _providers(problems: list[str]) -> list[str]:
 def _encoders(problems: list[str]) -> list[str]:
     try:
         import av
+
+        from atas_deploy.media.video.writer import H264_ENCODERS
     except ImportError as exc:
         problems.append(f"PyAV cannot be imported ({exc}): pip install --force-reinstall av.")
         return []
-    names = ("libx264", "h264_nvenc", "h264_videotoolbox", "libopenh264")
-    found = [name for name in names if name in av.codecs_available]
+    found = [name for name in H264_ENCODERS if name in av.codecs_available]
     if not found:
         problems.append(
             "This build of PyAV has no H.264 encoder: pip install --force-reinstall av."

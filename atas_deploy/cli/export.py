@@ -91,9 +91,24 @@ def describe(bundle: Any) -> list[str]:
 
 
 def _read_photos(inputs: tuple[str, ...]) -> list[Any]:
-    """The first images among files, folders and globs, (H, W, 3) uint8 RGB."""
+    """The first images among files, folders and globs, (H, W, 3) uint8 RGB; bad ones left out."""
+    from atas_deploy.core.errors import InputError
     from atas_deploy.media.images import read_image
     from atas_deploy.media.sources import find_sources
 
-    found = [source.path for source in find_sources(inputs)] if inputs else []
-    return [read_image(path) for path in found[:_MAX_PHOTOS]]
+    if not inputs:
+        return []
+    found = find_sources(inputs)
+    problems = [problem.message for problem in found.problems]
+    photos: list[Any] = []
+    for source in found.sources:
+        if source.kind == "image" and len(photos) < _MAX_PHOTOS:
+            try:
+                photos.append(read_image(source.path))
+            except InputError as exc:
+                problems.append(str(exc))
+    if not photos:
+        raise InputError(problems[0] if problems else "--photos names videos only: add an image.")
+    for problem in problems:
+        click.echo(f"Photo left out: {problem}", err=True)
+    return photos

@@ -1,12 +1,39 @@
 """The command group: loads a command's module only when it is called."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
 
 from atas_deploy import __version__
+from atas_deploy.cli.progress import printable
 from atas_deploy.core.errors import AtasError
+
+
+@contextmanager
+def unwind_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave through the same clean-up as an exception."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    try:
+        previous = {number: signal.signal(number, leave) for number in numbers}
+    except ValueError:  # not in the main thread: the host decides about signals
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
 
 # command: (module, one line of help shown by `atas-deploy --help`)
 COMMANDS = {
@@ -15,7 +42,7 @@ COMMANDS = {
     "train": ("atas_deploy.cli.train", "Train a model."),
     "models": ("atas_deploy.cli.models", "List models, or show and verify one."),
     "doctor": ("atas_deploy.cli.doctor", "Show versions and devices; find problems and cures."),
-    "demo": ("atas_deploy.cli.demo", "Segment a sample photo and clip."),
+    "demo": ("atas_deploy.cli.demo", "Segment two sample photos and a clip."),
 }
 
 
@@ -39,11 +66,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn our errors into one sentence and exit code 1."""
+        """Run a command; our errors become one sentence and exit code 1, Ctrl-C becomes 130."""
         try:
-            return super().invoke(ctx)
+            with unwind_on_signals():
+                return super().invoke(ctx)
         except AtasError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(printable(str(exc))) from exc
+        except KeyboardInterrupt:
+            click.echo("Interrupted; what was written stays valid.", err=True)
+            ctx.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

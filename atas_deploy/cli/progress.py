@@ -9,6 +9,11 @@ import click
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def printable(text: str) -> str:
+    """A text without control characters, which could move the cursor or break a line in two."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Bar:
     """A tqdm bar on standard error."""
 
@@ -16,7 +21,7 @@ class Bar:
         """Show a bar."""
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True)
+        self._bar: Any = tqdm(total=total, desc=printable(name), unit=unit, dynamic_ncols=True)
 
     def advance(self) -> None:
         """Move on by one."""
@@ -33,7 +38,7 @@ class Lines:
 
     def begin(self, name: str, *, total: int | None, unit: str) -> None:
         """Start counting."""
-        self._name, self._unit, self._total = name, unit, total
+        self._name, self._unit, self._total = printable(name), unit, total
         self._count, self._start = 0, time.monotonic()
         self._last = self._start
 
@@ -79,4 +84,5 @@ def make_progress(*, quiet: bool) -> Bar | Lines | Silent:
     """The progress fit for where standard error goes."""
     if quiet:
         return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return Bar() if on_terminal else Lines()

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from atas_deploy.cli.progress import make_progress
+from atas_deploy.cli.progress import make_progress, printable
 
 
 @click.command()
@@ -31,12 +31,20 @@ from atas_deploy.cli.progress import make_progress
     help="What else may be there: auto (a list of generic words), none (every pixel gets a "
     'class), or words such as "road,wall".',
 )
-@click.option("--threshold", type=float, help="Pixels below this probability are background.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="Pixels below this probability are background."
+)
 @click.option("--model", default="atas-tiny", show_default=True, help="Name or bundle folder.")
 @click.option("--backend", default="ort", show_default=True, help="Inference engine: ort.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--short-side", type=int, help="Encoder input in pixels.  [default: the model's]")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Images at once.")
+@click.option(
+    "--short-side",
+    type=click.IntRange(min=1),
+    help="Encoder input in pixels.  [default: the model's]",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
+)
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop each video after N frames.")
 @click.option(
     "--opacity", type=click.FloatRange(0, 1), default=0.55, show_default=True, help="Of overlays."
@@ -69,7 +77,7 @@ def run_segment(
     from atas_deploy.runtime.job import SegmentJob
     from atas_deploy.runtime.segment import Segmenter
 
-    sources = find_sources(inputs, exclude=out)
+    found = find_sources(inputs, exclude=out)
     segmenter = Segmenter(**settings)
     if not quiet:
         _announce(segmenter)
@@ -81,12 +89,12 @@ def run_segment(
         max_frames=max_frames,
         force=force,
     )
-    report = job.run(sources)
+    report = job.run(found.sources, problems=found.problems)
     done = len(report.inputs) - len(report.failed)
     if not quiet:
-        click.echo(f"{done} of {len(sources)} inputs segmented into {out}{_slash(out)}")
+        click.echo(f"{done} of {len(report.inputs)} inputs segmented into {out}{_slash(out)}")
     for entry in report.failed:
-        click.echo(f"Error: {entry['error']}", err=True)
+        click.echo(f"Error: {printable(entry['error'])}", err=True)
     return bool(report.failed)
 
 

@@ -1,1 +1,1 @@
-"""Pure rules and formats: no files but bundles, no network, no engine."""
+"""Rules and formats: numpy and OpenCV, no engine, no network."""

@@ -92,10 +92,15 @@ _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "c
 _IRREGULAR |= {"leaves": "leaf", "wolves": "wolf", "shelves": "shelf", "geese": "goose"}
 
 
+# phrases that are no kind of their last word
+_NOT_KINDS = {"hot dog", "corn dog", "hot dogs", "sea lion", "sea horse", "dog house", "doll house"}
+_NOT_KINDS |= {"bird house", "mountain lion", "toy car", "toy train", "potato chip", "air plant"}
+
+
 def _forms(word: str) -> set[str]:
     """A phrase, its last word (a "red car" is a car) and both without a plural ending."""
     phrase = " ".join(word.casefold().split())
-    forms = {phrase, phrase.split(" ")[-1]}
+    forms = {phrase} if phrase in _NOT_KINDS else {phrase, phrase.split(" ")[-1]}
     for form in tuple(forms):
         head, _, last = form.rpartition(" ")
         singular = {_IRREGULAR.get(last, last), last.removesuffix("s"), last.removesuffix("es")}

@@ -89,6 +89,19 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no graph can have.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        for name in ("patch_size", "embed_dim", "context_length", "short_side"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number above 0")
+        if not isinstance(self.logit_scale, int | float) or not self.logit_scale > 0:
+            raise ValueError(f"logit_scale is {self.logit_scale!r}, expected a number above 0")
+
     def to_json(self) -> str:
         """The text of manifest.json."""
         head = {"format": FORMAT, "format_version": FORMAT_VERSION}
@@ -107,17 +120,21 @@ class Manifest:
         except (ValueError, AttributeError, KeyError, TypeError) as exc:
             raise BundleError(f"{where} is not a bundle manifest; export the model again.") from exc
         if kind != FORMAT or version != FORMAT_VERSION:
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            cure = "upgrade atas-deploy" if kind == FORMAT and newer else "export the model again"
             raise BundleError(
                 f"{where} has format {kind!r} version {version!r}, but this release reads "
-                f"{FORMAT!r} version {FORMAT_VERSION}; export the model again with this release."
+                f"{FORMAT!r} version {FORMAT_VERSION}; {cure}."
             )
         try:
-            data["files"] = {name: FileRecord(**rec) for name, rec in data["files"].items()}
+            data["files"] = {
+                name: FileRecord(**_known(FileRecord, record))
+                for name, record in data["files"].items()
+            }
             data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
-            known = {f.name for f in fields(cls)}
-            return cls(**{key: value for key, value in data.items() if key in known})
-        except (TypeError, KeyError, AttributeError) as exc:
-            raise BundleError(f"{where} is incomplete ({exc}); export the model again.") from exc
+            return cls(**_known(cls, data))
+        except (TypeError, KeyError, AttributeError, ValueError) as exc:
+            raise BundleError(f"{where} cannot be used ({exc}); export the model again.") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +204,23 @@ class Bundle:
         )
 
 
+def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The items of a record that a dataclass has fields for: later releases may write more."""
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in record.items() if key in names}
+
+
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        BundleError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise BundleError(f"Cannot read {path} ({exc.strerror}); check its permissions.") from exc
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:

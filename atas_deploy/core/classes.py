@@ -58,6 +58,10 @@ def split_list(text: str | Sequence[str], *, what: str) -> list[str]:
         if text.startswith("@"):
             return _read_lines(Path(text[1:]), what=what)
         text = text.split(",") if text.strip() else []
+    if not isinstance(text, list | tuple):
+        raise ConfigError(
+            f"Got {type(text).__name__} as {what} list; expected a string or a list of strings."
+        )
     if wrong := [item for item in text if not isinstance(item, str)]:
         raise ConfigError(f"Got {wrong[0]!r} in a {what} list; every item must be a string.")
     items = [" ".join(item.split()) for item in text]

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and one sentence for each way of failing to write."""
 
 import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ PART_SUFFIX = ".part"
 _CAUSES = {
     errno.ENOENT: "its folder does not exist: create it first or choose another one",
     errno.ENOTDIR: "part of its folder path is a file: choose another folder",
+    errno.EEXIST: "a file of this name is in the way: choose another name",
     errno.EISDIR: "a folder has this name: choose another name or remove the folder",
     errno.EACCES: "permission was denied: choose a folder you may write to or change its mode",
     errno.EPERM: "permission was denied: choose a folder you may write to or change its mode",
@@ -43,7 +45,8 @@ def part_path(target: Path) -> Path:
 
     It lies in the same folder because a rename is atomic only within one file system.
     """
-    name = target.name.encode()[:200].decode(errors="ignore")  # most systems allow 255 bytes
+    room = os.fsencode(target.name)[:200]  # most systems allow 255 bytes
+    name = room.decode(errors="ignore")  # and some take UTF-8 only
     return target.with_name(f"{name}.{secrets.token_hex(4)}{PART_SUFFIX}")
 
 

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
     """Labels of every pixel, and their probability if it was needed.
 
@@ -50,7 +50,7 @@ def label_map(
     """
     best: FloatArray | None = None
     total = np.zeros(0, np.float32)
-    winner = np.zeros(size, np.uint16)
+    winner = np.zeros(size, np.uint16 if logits.shape[-1] <= 65_536 else np.uint32)
     for q in range(logits.shape[-1]):
         current = _upsample(logits[..., q], size)
         if best is None:
@@ -60,7 +60,7 @@ def label_map(
         if threshold is not None:
             top = np.maximum(best, current)
             total = total * np.exp(best - top) + np.exp(current - top)
-        np.copyto(winner, np.uint16(q), where=current > best)
+        np.copyto(winner, winner.dtype.type(q), where=current > best)
         np.maximum(best, current, out=best)
     labels = as_labels(query_class)[winner]
     if threshold is None:

@@ -10,12 +10,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.classes import MAX_CLASSES
 from atas_deploy.core.errors import ConfigError
 
-MAX_CLASSES = 65_535
 BACKGROUND_COLOR = (0, 0, 0)
-VOID = 255
-"""The label of pixels without a class in 8-bit files; 16-bit files have none."""
+MAX_CLASSES_8_BIT = 254
+VOID_8_BIT, VOID_16_BIT = 255, 65_535
+"""The label of pixels without a class: the highest value that a label map can hold."""
 VOID_COLOR = (224, 224, 192)
 
 _HAND_PICKED = (
@@ -57,7 +58,7 @@ def class_palette(num_classes: int) -> npt.NDArray[np.uint8]:
     """Give every class a colour; that of class i does not depend on the number of classes.
 
     Args:
-        num_classes: Number of classes without the background, 0 to 65,535.
+        num_classes: Number of classes without the background, 0 to 65,534.
 
     Returns:
         (num_classes + 1, 3) uint8 RGB; row 0 is the background, black.
@@ -71,6 +72,15 @@ def class_palette(num_classes: int) -> npt.NDArray[np.uint8]:
         )
     size = next(s for s in (len(_HAND_PICKED), _SPREAD, MAX_CLASSES) if s >= num_classes)
     return np.concatenate([np.array([BACKGROUND_COLOR], np.uint8), _colors(size)[:num_classes]])
+
+
+def void_label(num_classes: int) -> int:
+    """Tell which label means "no class": 255 in 8-bit label maps, 65,535 in 16-bit ones.
+
+    Args:
+        num_classes: Number of classes without the background; up to 254 make an 8-bit map.
+    """
+    return VOID_8_BIT if num_classes <= MAX_CLASSES_8_BIT else VOID_16_BIT
 
 
 def oklab(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from atas_deploy.core.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
     """The label map of an image for a class list.
 

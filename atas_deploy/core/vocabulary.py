@@ -68,7 +68,7 @@ def build_vocabulary(
     Args:
         classes: see `atas_deploy.core.classes.parse_classes`.
         background: "auto" (generic words that the classes do not cover), "none" (every pixel gets
-            a class), or a list of words in the grammar of classes, without synonyms.
+            a class), or a list of words in the grammar of classes.
 
     Raises:
         ConfigError: a list cannot be used, or one class has nothing to compete with.
@@ -76,7 +76,8 @@ def build_vocabulary(
     specs = parse_classes(classes)
     words = [word for spec in specs for word in spec.synonyms]
     removed: tuple[str, ...] = ()
-    rule = background if background in ("auto", "none") else "list"
+    rule = background.casefold() if isinstance(background, str) else "list"
+    rule = rule if rule in ("auto", "none") else "list"
     chosen: tuple[str, ...] = ()
     if rule == "auto":
         chosen, removed = uncovered_words(words)
@@ -87,11 +88,14 @@ def build_vocabulary(
             f'One class ("{shorten(specs[0].name)}") without background has nothing to compete '
             "with: every pixel would get it; add a class or use --background auto or a list."
         )
-    return Vocabulary(specs, str(rule), chosen, removed)
+    return Vocabulary(specs, rule, chosen, removed)
 
 
 def _background_list(background: str | Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(split_list(background, what="background word")))
+    items = split_list(background, what="background word")
+    chosen = tuple(dict.fromkeys(word.strip() for item in items for word in item.split("|")))
+    if "" in chosen:
+        raise ConfigError('The background list has an empty synonym; remove the extra "|".')
     if not chosen:
         raise ConfigError(
             'The background list is empty; name words such as "road,wall", or use "auto" or "none".'

@@ -10,7 +10,10 @@ from PIL import Image
 
 from atas_deploy.core.errors import InputError, OutputError
 from atas_deploy.core.files import atomic_path
-from atas_deploy.core.palette import VOID, VOID_COLOR
+from atas_deploy.core.palette import MAX_CLASSES_8_BIT, VOID_8_BIT, VOID_COLOR, void_label
+
+JPEG_MAX_SIDE = 65_500
+"""The most pixels that libjpeg writes in a row or a column; PNG has no such limit here."""
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif"})
 _JPEG_OPTIONS = (
@@ -27,12 +30,13 @@ def write_label_png(
     """Write a label map that both people and programs can read.
 
     Up to 254 classes make an 8-bit palette PNG, whose index is the label and where 255 is void;
-    more make a 16-bit grey PNG without colours, since palettes end at 256. The number of classes
-    decides, not the labels that happen to occur, so that the files of one run are alike.
+    more make a 16-bit grey PNG without colours, since palettes end at 256, where 65,535 is void.
+    The number of classes decides, not the labels that happen to occur, so that the files of one
+    run are alike.
 
     Args:
         path: The file to create or replace.
-        labels: (H, W) integers, each a row of the palette, or 255 for void with up to 254 classes.
+        labels: (H, W) integers, each a row of the palette or void, see `void_label`.
         palette: (num_classes + 1, 3) uint8 RGB, row 0 the background.
 
     Raises:
@@ -41,7 +45,7 @@ def write_label_png(
     """
     num_classes = len(palette) - 1
     _check_labels(labels, num_classes=num_classes)
-    if num_classes < VOID:
+    if num_classes <= MAX_CLASSES_8_BIT:
         image = Image.fromarray(labels.astype(np.uint8)).convert("P")
         image.putpalette(_palette_256(palette).tobytes())
     else:
@@ -59,25 +63,34 @@ def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        OutputError: If the suffix is another one or the file cannot be written.
+        OutputError: If the suffix is another one, a side is longer than `JPEG_MAX_SIDE` in a JPEG,
+            or the file cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix != ".png" and suffix not in _JPEG_SUFFIXES:
+    is_jpeg = suffix in _JPEG_SUFFIXES
+    if suffix != ".png" and not is_jpeg:
         raise OutputError(f"cannot write {path}: name it .png or .jpg instead of {suffix!r}")
-    options = _JPEG_OPTIONS if suffix in _JPEG_SUFFIXES else ()
-    try:
-        _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    except cv2.error as error:
+    if is_jpeg and max(image.shape) > JPEG_MAX_SIDE:
         raise OutputError(
-            f"cannot write {path}: the encoder refused an image of shape {image.shape}"
-        ) from error
+            f"cannot write {path}: a side of {max(image.shape)} pixels is more than the "
+            f"{JPEG_MAX_SIDE} that JPEG can hold: name it .png"
+        )
+    try:
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        done, data = cv2.imencode(suffix, bgr, _JPEG_OPTIONS if is_jpeg else ())
+    except cv2.error as error:
+        raise _refused(path, image) from error
+    if not done:
+        raise _refused(path, image)
     _write(path, data.data)
 
 
+def _refused(path: Path, image: npt.NDArray[np.uint8]) -> OutputError:
+    return OutputError(f"cannot write {path}: the encoder refused an image of shape {image.shape}")
+
+
 def _check_labels(labels: npt.NDArray[np.integer], *, num_classes: int) -> None:
-    known = labels <= num_classes
-    if num_classes < VOID:
-        known |= labels == VOID
+    known = (labels <= num_classes) | (labels == void_label(num_classes))
     if labels.ndim != 2 or not known.all() or labels.min(initial=0) < 0:
         raise InputError(
             f"a label map of shape {labels.shape} goes up to {labels.max(initial=0)}, expected "
@@ -88,7 +101,7 @@ def _check_labels(labels: npt.NDArray[np.integer], *, num_classes: int) -> None:
 def _palette_256(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     full = np.zeros((256, 3), np.uint8)
     full[: len(palette)] = palette
-    full[VOID] = VOID_COLOR
+    full[VOID_8_BIT] = VOID_COLOR
     return full
 
 

@@ -6,6 +6,7 @@ did; of an animation or a multi-page file the first picture counts. A damaged fi
 nothing is ever filled in with grey.
 """
 
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -44,9 +45,12 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.ui
     """
     with _open(path, max_pixels=max_pixels) as image:
         try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+            with _warnings_ignored():
+                image.load()
+                upright = ImageOps.exif_transpose(image)
             return np.array(_to_rgb(upright))
+        except MemoryError as error:
+            raise _no_memory(path) from error
         except Exception as error:  # damaged data makes Pillow's decoders raise almost anything
             raise InputError(
                 f"{path} is damaged or cut off ({error}): copy it again or leave it out"
@@ -70,11 +74,16 @@ def check_readable(path: Path, *, kind: str) -> None:
         kind: What the caller expects, with its article, as in "an image".
 
     Raises:
-        InputError: If the path is missing, a folder, empty, or may not be read.
+        InputError: If the path is missing, a folder, a pipe or device, empty, or may not be read.
     """
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise InputError(f"{path} is a folder, expected {kind}: name a file inside it")
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            raise InputError(
+                f"{path} is a pipe, socket or device, expected {kind}: save it to a file first"
+            )
         with path.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{path} is empty (0 bytes), expected {kind}: copy it again")
@@ -82,7 +91,8 @@ def check_readable(path: Path, *, kind: str) -> None:
         raise InputError(f"{path} does not exist, expected {kind}: check the path") from error
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}), expected {kind}: check its permissions"
+            f"{path} cannot be read ({error.strerror}), expected {kind}: "
+            "check the path and its permissions"
         ) from error
 
 
@@ -91,7 +101,7 @@ def _open(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image and check its size; its pixels are not decoded yet."""
     check_readable(path, kind="an image")
     try:
-        with _bomb_warning_ignored():
+        with _warnings_ignored():
             image = Image.open(path)
     except UnidentifiedImageError as error:
         raise InputError(
@@ -99,6 +109,8 @@ def _open(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
         ) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, max_pixels=max_pixels) from error
+    except MemoryError as error:
+        raise _no_memory(path) from error
     except Exception as error:  # a damaged header, see read_image
         raise InputError(f"{path} is damaged ({error}): copy it again or leave it out") from error
     with image:
@@ -108,13 +120,13 @@ def _open(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _bomb_warning_ignored() -> Iterator[None]:
-    """Mute Pillow's size warning: our own limit is checked and stated instead.
+def _warnings_ignored() -> Iterator[None]:
+    """Mute Pillow: our own size limit is stated instead, and bad metadata harms no pixel.
 
     The lock keeps two reading threads from restoring each other's warning filters.
     """
     with _filters_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -122,6 +134,12 @@ def _too_large(path: Path, *, max_pixels: int) -> InputError:
     return InputError(
         f"{path} has more than {max_pixels / 1e6:g} million pixels, the limit: "
         "scale it down or cut it into pieces"
+    )
+
+
+def _no_memory(path: Path) -> InputError:
+    return InputError(
+        f"{path} does not fit in memory: scale it down, cut it into pieces or free some memory"
     )
 
 

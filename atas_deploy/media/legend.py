@@ -51,7 +51,8 @@ def draw_legend(image: npt.NDArray[np.uint8], entries: Sequence[Entry]) -> npt.N
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        entries: Names and their RGB colours, the most important first.
+        entries: Names and their RGB colours, in the order to show them: row by row from the top
+            left. Where room is short the last ones give way to "+12 more".
 
     Returns:
         (H, W, 3) uint8 RGB, a new array; without a legend if not even one name fits.

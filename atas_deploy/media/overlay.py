@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from atas_deploy.core.palette import VOID
+from atas_deploy.core.palette import MAX_CLASSES_8_BIT, void_label
 from atas_deploy.media.legend import draw_legend
 
 __all__ = ["blend", "draw_legend"]
@@ -26,7 +26,7 @@ def blend(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        labels: (H, W) integers: 0 background, 1 to C classes; 255 is void if C is below 255.
+        labels: (H, W) integers: 0 background, 1 to C classes, or void, see `void_label`.
         palette: (C + 1, 3) uint8 RGB.
         opacity: Share of the tint, in [0, 1].
 
@@ -42,10 +42,9 @@ def blend(
 
 def _without_void(labels: npt.NDArray[np.integer], *, num_classes: int) -> npt.NDArray[np.integer]:
     """Return the labels in a type that OpenCV has, with void as background."""
-    if num_classes >= VOID:
-        return labels.astype(np.uint16, copy=False)
-    narrow = labels.astype(np.uint8, copy=False)
-    return np.where(narrow == VOID, np.uint8(0), narrow)
+    dtype = np.uint8 if num_classes <= MAX_CLASSES_8_BIT else np.uint16
+    classes: npt.NDArray[np.integer] = labels.astype(dtype, copy=False)
+    return np.where(classes == void_label(num_classes), dtype(0), classes)
 
 
 def _outlines(classes: MatLike) -> MatLike:

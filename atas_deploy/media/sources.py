@@ -14,6 +14,8 @@ from atas_deploy.media.video.reader import VIDEO_SUFFIXES, is_video
 
 Kind = Literal["image", "video"]
 
+_RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -33,80 +35,137 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Problem:
+    """Something that a user asked for and that cannot be used.
+
+    Attributes:
+        asked: The input, as the user wrote it.
+        message: What is wrong with it, or with a folder in it, and what to do.
+    """
+
+    asked: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the inputs of a run stand for.
+
+    Attributes:
+        sources: The files to work on, at least one.
+        problems: What cannot be used, in the order of the inputs.
+    """
+
+    sources: tuple[Source, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
     path: Path
     kind: Kind
     root: Path  # what the name is relative to
 
 
-def find_sources(inputs: Sequence[str], *, exclude: Path | None = None) -> list[Source]:
-    """Find all media files that a user named.
+def find_sources(inputs: Sequence[str], *, exclude: Path | None = None) -> Found:
+    """Find all media files that a user named; a bad input does not spoil the good ones.
 
     A folder stands for the images and videos in it and below, by suffix, hidden ones left out; a
     glob for those it matches. A file named outright is looked into if its suffix is unknown.
 
     Args:
         inputs: Files, folders and globs; ``**`` matches folders at any depth.
-        exclude: A folder to leave out of folders and globs, such as that of earlier results.
+        exclude: A folder of earlier results, left out of folders and globs. Where it is searched
+            itself, as it holds the inputs too, only files named like results are left out.
 
     Returns:
-        The sources in the order of the inputs, those of a folder sorted, each file once.
+        The sources in the order of the inputs, those of a folder sorted, each file once; and as
+        problems the inputs that are missing, hold no media, or are no image or video.
 
     Raises:
-        InputError: If an input is missing, holds no media, or is no image or video.
+        InputError: If there is no source at all.
     """
     if not inputs:
         raise InputError("no input was given: name an image, a video, a folder or a glob")
-    excluded = exclude.resolve() if exclude else None
-    found: dict[Path, _Found] = {}
-    for text in inputs:
-        for item in _find(text, excluded=excluded):
-            found.setdefault(item.path.resolve(), item)
-    return _named(list(found.values()))
+    excluded = None if exclude is None else _real(exclude)
+    found: dict[Path, _File] = {}
+    problems: list[Problem] = []
+    for asked in inputs:
+        files, messages = _find(asked, excluded=excluded)
+        for file in files:
+            found.setdefault(_real(file.path), file)
+        problems += [Problem(asked, message) for message in messages]
+    if not found:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(problems[0].message + more)
+    return Found(tuple(_named(list(found.values()))), tuple(problems))
 
 
-def _find(text: str, *, excluded: Path | None) -> Iterator[_Found]:
-    path = Path(text)
-    if path.is_dir():
-        yield from _some(_walk(path), root=path, excluded=excluded, asked=f"the folder {text}")
-    elif glob.has_magic(text) and not path.exists():
+def _find(asked: str, *, excluded: Path | None) -> tuple[list[_File], list[str]]:
+    """List the files that an input stands for, and what is wrong with it."""
+    path = Path(asked)
+    problems: list[str] = []
+    # os.path, since Path raises on names that are too long for the system
+    if os.path.isdir(path):  # noqa: PTH112
+        what, media = f"the folder {asked}", _media(_walk(path, problems), root=path)
+    elif glob.has_magic(asked) and not os.path.exists(path):  # noqa: PTH110
         # The module, since Path.glob knows neither absolute patterns nor hidden files.
-        matches = map(Path, sorted(glob.iglob(text, recursive=True)))  # noqa: PTH207
-        yield from _some(matches, root=_fixed_part(path), excluded=excluded, asked=f"glob {text!r}")
+        matches = map(Path, sorted(glob.iglob(asked, recursive=True)))  # noqa: PTH207
+        what, media = f"glob {asked!r}", _media(matches, root=_fixed_part(path))
     else:
-        yield _Found(path, _sniff(path), path.parent)
+        try:
+            return [_File(path, _sniff(path), path.parent)], []
+        except InputError as error:
+            return [], [str(error)]
+    files = [file for file in media if not _is_result(file, excluded=excluded)]
+    if not files and not problems:
+        besides = " besides earlier results" if media else ""
+        cure = "check the path and the file suffixes"
+        problems.append(f"{what} holds no image or video{besides}: {cure}")
+    return files, problems
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, problems: list[str]) -> Iterator[Path]:
     """List the files below a folder in a stable order, hidden files and folders left out."""
-    for place, folders, files in os.walk(folder, onerror=_refuse_folder):
+
+    def note(error: OSError) -> None:
+        problems.append(
+            f"folder {error.filename} cannot be read ({error.strerror}): check its permissions"
+        )
+
+    for place, folders, files in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
                 yield Path(place, name)
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(
-        f"folder {error.filename} cannot be read ({error.strerror}): check its permissions"
-    ) from error
+def _media(paths: Iterable[Path], *, root: Path) -> list[_File]:
+    return [
+        _File(path, kind, root)
+        for path in paths
+        if (kind := _kind_by_suffix(path)) and not os.path.isdir(path)  # noqa: PTH112
+    ]
 
 
-def _some(
-    paths: Iterable[Path], *, root: Path, excluded: Path | None, asked: str
-) -> Iterator[_Found]:
-    """Keep the media files; there must be at least one."""
-    count = 0
-    for path in paths:
-        kind = _kind_by_suffix(path)
-        if kind is None or path.is_dir():
-            continue
-        if excluded is not None and path.resolve().is_relative_to(excluded):
-            continue
-        count += 1
-        yield _Found(path, kind, root)
-    if not count:
-        raise InputError(f"{asked} holds no image or video: check the path and the file suffixes")
+def _is_result(file: _File, *, excluded: Path | None) -> bool:
+    """Tell results of an earlier run by their folder, or by name if inputs lie there too."""
+    if excluded is None:
+        return False
+    if _real(file.root).is_relative_to(excluded):
+        return file.path.name.endswith(_RESULT_SUFFIXES)
+    return _real(file.path).is_relative_to(excluded)
+
+
+def _real(path: Path) -> Path:
+    """Resolve links; unlike `Path.resolve`, links that go round in circles are no error."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be found ({error.strerror}): the current folder is gone, change to "
+            "another one"
+        ) from error
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -129,7 +188,7 @@ def _kind_by_suffix(path: Path) -> Kind | None:
 def _sniff(path: Path) -> Kind:
     """Tell the kind of a file named outright; errors of known kinds wait until it is read."""
     kind = _kind_by_suffix(path)
-    if kind is not None and path.exists():
+    if kind is not None and os.path.exists(path):  # noqa: PTH110
         return kind
     check_readable(path, kind="an image or a video")
     if is_image(path):
@@ -139,7 +198,7 @@ def _sniff(path: Path) -> Kind:
     raise InputError(f"{path} is neither an image nor a video that can be read here: convert it")
 
 
-def _named(found: Sequence[_Found]) -> list[Source]:
+def _named(found: Sequence[_File]) -> list[Source]:
     """Name each source by its stem; where stems clash keep suffixes, then count."""
     stems = [item.path.relative_to(item.root).with_suffix("").as_posix() for item in found]
     clashes = Counter(stem.casefold() for stem in stems)

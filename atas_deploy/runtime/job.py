@@ -3,6 +3,7 @@
 A source that cannot be read is named and skipped; everything written before a failure stays valid.
 """
 
+import errno
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.core.errors import InputError
+from atas_deploy.core.errors import InputError, OutputError
+from atas_deploy.core.results import Segmentation
 from atas_deploy.media.images import read_image
-from atas_deploy.media.sources import Source
+from atas_deploy.media.sources import Problem, Source
 from atas_deploy.media.video import Frame, VideoReader, VideoWriter
 from atas_deploy.runtime.outputs import RESULTS, RUN, OutputFolder, ResultLog, write_run
 from atas_deploy.runtime.segment import Segmenter
+
+Image = npt.NDArray[np.uint8]
+_STOPS = (KeyboardInterrupt, SystemExit)
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Progress(Protocol):
@@ -74,17 +80,27 @@ class SegmentJob:
         self._max_frames, self._force = max_frames, force
         self._folder = OutputFolder(out, class_names=segmenter.vocabulary.names, opacity=opacity)
         self._report = JobReport()
+        self._frames = 0  # written of the video at hand
 
-    def run(self, sources: Sequence[Source]) -> JobReport:
+    def run(self, sources: Sequence[Source], *, problems: Sequence[Problem] = ()) -> JobReport:
         """Segment all sources, images first.
 
+        A source that cannot be read or written is noted and skipped. An interruption finishes the
+        files at hand and goes on its way.
+
+        Args:
+            sources: what to segment.
+            problems: inputs that gave no source; they are noted in the report.
+
         Raises:
-            ConfigError: a result exists already and `force` is off.
-            OutputError: a result cannot be written.
+            ConfigError: a result exists already and `force` is off, or would replace an input.
+            OutputError: nothing more can be written, as when the disk is full.
             BackendError: the engine fails.
         """
-        if not self._force:
-            self._folder.refuse_overwrite(sources)
+        self._folder.refuse_overwrite(sources, force=self._force)
+        self._report.inputs += [
+            {"source": problem.asked, "error": problem.message} for problem in problems
+        ]
         try:
             with ResultLog(self._folder.path / RESULTS) as log:
                 self._images([source for source in sources if source.kind == "image"], log)
@@ -92,6 +108,7 @@ class SegmentJob:
                     if source.kind == "video":
                         self._video(source, log)
         finally:
+            self._progress.end()
             self._note_unfinished(sources)
             write_run(
                 self._folder.path / RUN, segmenter=self._segmenter, inputs=self._report.inputs
@@ -101,71 +118,87 @@ class SegmentJob:
     def _images(self, sources: Sequence[Source], log: ResultLog) -> None:
         if not sources:
             return
-        pending: deque[tuple[Source, npt.NDArray[np.uint8]]] = deque()
+        pending: deque[tuple[Source, Image]] = deque()
         self._progress.begin("images", total=len(sources), unit="image")
         for result in self._segmenter.stream(self._read(sources, pending)):
             source, image = pending.popleft()
-            log.write(self._folder.write_image(source, image, result))
-            self._done(source)
+            try:
+                log.write(self._folder.write_image(source, image, result))
+                self._done(source)
+            except OutputError as exc:
+                self._skip(source, exc)
             self._progress.advance()
         self._progress.end()
 
     def _read(
-        self, sources: Sequence[Source], pending: deque[tuple[Source, npt.NDArray[np.uint8]]]
-    ) -> Iterator[npt.NDArray[np.uint8]]:
+        self, sources: Sequence[Source], pending: deque[tuple[Source, Image]]
+    ) -> Iterator[Image]:
         """Yield the images that can be read; note the others."""
         for source in sources:
             try:
                 image = read_image(source.path)
             except InputError as exc:
-                self._done(source, error=str(exc))
+                self._skip(source, exc)
                 self._progress.advance()
                 continue
             pending.append((source, image))
             yield image
 
     def _video(self, source: Source, log: ResultLog) -> None:
+        self._frames = 0
         try:
             with VideoReader(source.path, max_frames=self._max_frames) as reader:
                 self._progress.begin(source.name, total=reader.frame_count, unit="frame")
-                frames, error = self._video_frames(source, reader, log)
-        except InputError as exc:
-            frames, error = 0, str(exc)
+                stop = self._video_frames(source, reader, log)
+        except (InputError, OutputError) as exc:
+            self._skip(source, exc)
+        else:
+            kept = f"(the {self._frames} frames before it are kept)"
+            reason = f"{source.path} was interrupted" if isinstance(stop, _STOPS) else str(stop)
+            self._done(source, frames=self._frames, error=f"{reason} {kept}" if stop else None)
+            if isinstance(stop, _STOPS):
+                raise stop
         self._progress.end()
-        self._done(source, frames=frames, error=error)
 
     def _video_frames(
         self, source: Source, reader: VideoReader, log: ResultLog
-    ) -> tuple[int, str | None]:
-        """Segment a video to its end, or to where it breaks: frames written, and the error."""
+    ) -> BaseException | None:
+        """Segment a video to its end, or to where it breaks or is interrupted: the reason."""
         pending: deque[Frame] = deque()
-        errors: list[str] = []
+        broken: list[BaseException] = []
 
-        def images() -> Iterator[npt.NDArray[np.uint8]]:
+        def images() -> Iterator[Image]:
             try:
                 for frame in reader:
                     pending.append(frame)
                     yield frame.image
             except InputError as exc:  # stop quietly: the frames so far make a valid video
-                errors.append(str(exc))
+                broken.append(exc)
 
-        count = 0
         target = self._folder.make_room(source)["overlay"]
         with VideoWriter(target, source=reader) as writer:
-            for result in self._segmenter.stream(images()):
-                frame = pending.popleft()
-                writer.write(self._folder.overlay(frame.image, result), frame)
-                log.write(
-                    {
-                        "source": str(source.path),
-                        "frame": frame.index,
-                        "time": round(frame.time, 6),
-                        "classes": result.summary(),
-                    }
-                )
-                count += 1
-                self._progress.advance()
-        return count, f"{errors[0]} (the {count} frames before it are kept)" if errors else None
+            try:
+                for result in self._segmenter.stream(images()):
+                    frame = pending.popleft()
+                    writer.write(self._folder.overlay(frame.image, result), frame)
+                    log.write(_frame_row(source, frame, result))
+                    self._frames += 1
+                    self._progress.advance()
+            except _STOPS as exc:
+                if not self._frames:
+                    raise
+                broken.append(exc)
+        return broken[0] if broken else None
+
+    def _skip(self, source: Source, error: Exception) -> None:
+        """Note what went wrong with a source; go on unless no source can be written any more.
+
+        Raises:
+            OutputError: the same error, if the disk is full or the folder may not be written.
+        """
+        self._done(source, frames=0, error=str(error))
+        if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS:
+            raise error
 
     def _done(self, source: Source, *, frames: int = 1, error: str | None = None) -> None:
         entry: dict[str, Any] = {"source": str(source.path), "kind": source.kind}
@@ -181,4 +214,16 @@ class SegmentJob:
         seen = {entry["source"] for entry in self._report.inputs}
         for source in sources:
             if str(source.path) not in seen:
-                self._done(source, frames=0, error="not finished: the run was stopped")
+                self._done(
+                    source, frames=0, error=f"{source.path} was not done: the run was stopped"
+                )
+
+
+def _frame_row(source: Source, frame: Frame, result: Segmentation) -> dict[str, Any]:
+    """The line of results of a video frame."""
+    return {
+        "source": str(source.path),
+        "frame": frame.index,
+        "time": round(frame.time, 6),
+        "classes": result.summary(),
+    }

@@ -7,7 +7,9 @@ OUT/results.jsonl      one object per image or video frame
 OUT/run.json           model, words, rules and what became of every input
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +31,8 @@ from atas_deploy.runtime.segment import Segmenter
 
 RESULTS = "results.jsonl"
 RUN = "run.json"
+_ESCAPE = "backslashreplace"  # bytes of a file name that are no UTF-8 become \\udcXX, valid JSON
+_LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes and `.part` need some
 
 
 class OutputFolder:
@@ -40,10 +44,13 @@ class OutputFolder:
         opacity: of the colours in overlays, in [0, 1].
 
     Raises:
+        ConfigError: the opacity is out of range.
         OutputError: the folder cannot be made.
     """
 
     def __init__(self, path: Path, *, class_names: Sequence[str], opacity: float) -> None:
+        if not 0 <= opacity <= 1:
+            raise ConfigError(f"The opacity is {opacity}; expected a number in [0, 1].")
         self.path = path
         self.opacity = opacity
         self._palette = class_palette(len(class_names))
@@ -58,20 +65,28 @@ class OutputFolder:
         suffixes = {"labels": ".labels.png", "overlay": ".overlay.jpg"}
         if source.kind == "video":
             suffixes = {"overlay": ".overlay.mp4"}
-        return {kind: self.path / f"{source.name}{end}" for kind, end in suffixes.items()}
+        stem = self.path / _short_name(source.name)
+        return {kind: stem.with_name(stem.name + end) for kind, end in suffixes.items()}
 
-    def refuse_overwrite(self, sources: Sequence[Source]) -> None:
-        """Raise if a file of this job exists.
+    def refuse_overwrite(self, sources: Sequence[Source], *, force: bool) -> None:
+        """Raise if a file of this job exists, or, with force, if it is an input.
 
         Raises:
             ConfigError: naming the first such file.
         """
         planned = [self.path / RESULTS, self.path / RUN]
         planned += [path for source in sources for path in self.targets(source).values()]
-        if existing := [path for path in planned if path.exists()]:
+        existing = [path for path in planned if path.exists()]
+        if existing and not force:
             raise ConfigError(
                 f"{existing[0]} exists already; choose another folder with --out, or replace the "
                 "results with --force."
+            )
+        inputs = {source.path.resolve() for source in sources}
+        if taken := [path for path in existing if path.resolve() in inputs]:
+            raise ConfigError(
+                f"{taken[0]} is an input and would be replaced by a result; choose another folder "
+                "with --out."
             )
 
     def make_room(self, source: Source) -> dict[str, Path]:
@@ -90,7 +105,8 @@ class OutputFolder:
         """Write the files of an image and return its line of results."""
         targets = self.make_room(source)
         write_label_png(targets["labels"], result.labels, self._palette)
-        present = [entry["id"] for entry in result.summary()]
+        by_area = sorted(result.summary(), key=lambda entry: -float(entry["area"]))
+        present = [int(entry["id"]) for entry in by_area]
         write_image(targets["overlay"], self.overlay(image, result, legend=present))
         files = {kind: path.relative_to(self.path).as_posix() for kind, path in targets.items()}
         return {"source": str(source.path), **_size(image), **files, "classes": result.summary()}
@@ -115,6 +131,17 @@ class OutputFolder:
         return draw_legend(tinted, entries)
 
 
+def _short_name(name: str) -> str:
+    """A relative name whose last part leaves room for suffixes; a hash keeps it unique."""
+    folder, _, last = name.rpartition("/")
+    data = os.fsencode(last)
+    if len(data) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    short = f"{data[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
+    return f"{folder}/{short}" if folder else short
+
+
 def _size(image: npt.NDArray[np.uint8]) -> dict[str, int]:
     return {"height": image.shape[0], "width": image.shape[1]}
 
@@ -127,7 +154,7 @@ class ResultLog:
 
     def __enter__(self) -> Self:
         try:
-            self._stream: TextIO = self._part.open("w", encoding="utf-8")
+            self._stream: TextIO = self._part.open("w", encoding="utf-8", errors=_ESCAPE)
         except OSError as exc:
             raise output_error(self._path, exc) from exc
         return self
@@ -185,4 +212,5 @@ def write_run(path: Path, *, segmenter: Segmenter, inputs: Sequence[Mapping[str,
         "inputs": inputs,
     }
     with atomic_path(path) as part:
-        part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors=_ESCAPE)

@@ -4,6 +4,7 @@ B images, H W pixels, h w grid, Q queries, D embedding width
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,14 @@ from atas_deploy.runtime.text import TextFeatures
 
 Image = npt.NDArray[np.uint8]
 BACKENDS = {"ort": OrtBackend}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Words:
+    """A vocabulary and its text features, (D, Q) float32, which change together."""
+
+    vocabulary: Vocabulary
+    queries: npt.NDArray[np.float32]
 
 
 class Segmenter:
@@ -82,17 +91,32 @@ class Segmenter:
         self.batch_size = batch_size
         self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
         self._text = TextFeatures(self.backend, self.bundle.tokenizer(), templates=templates)
-        self._use(vocabulary)
+        self._background = background
+        self._words = self._encode(vocabulary)
 
     def set_classes(
-        self, classes: str | Sequence[str], *, background: str | Sequence[str] = "auto"
+        self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
     ) -> None:
-        """Change the class list; words seen before cost nothing, no graph is touched."""
-        self._use(build_vocabulary(classes, background=background))
+        """Change the class list; words seen before cost nothing, no graph is touched.
 
-    def _use(self, vocabulary: Vocabulary) -> None:
-        self._queries_DQ = np.ascontiguousarray(self._text(vocabulary.queries).T)
-        self.vocabulary = vocabulary
+        Args:
+            classes: as for the class.
+            background: as for the class; None keeps the rule in use.
+
+        Raises:
+            ConfigError: an argument cannot be used; the old list stays.
+        """
+        if background is not None:
+            self._background = background
+        self._words = self._encode(build_vocabulary(classes, background=self._background))
+
+    def _encode(self, vocabulary: Vocabulary) -> "_Words":
+        return _Words(vocabulary, np.ascontiguousarray(self._text(vocabulary.queries).T))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes, background words and queries in use."""
+        return self._words.vocabulary
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -104,7 +128,16 @@ class Segmenter:
         return next(self.stream([image]))
 
     def segment(self, images: Sequence[Image | str | Path]) -> list[Segmentation]:
-        """Segment several images, of any sizes."""
+        """Segment several images, of any sizes.
+
+        Raises:
+            InputError: not a list, or an item cannot be read.
+        """
+        if isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4:
+            raise InputError(
+                "segment() got a single image; give a list of images, or call the segmenter "
+                "itself with one."
+            )
         return list(self.stream(images))
 
     def stream(self, images: Iterable[Image | str | Path]) -> Iterator[Segmentation]:
@@ -126,11 +159,14 @@ class Segmenter:
         for item in images:
             image = _as_image(item)
             fitted = resize_image(image, self._encoder_size(image))
-            if batch and (len(batch) == self.batch_size or batch[0].shape != fitted.shape):
+            if batch and batch[0].shape != fitted.shape:
                 yield batch, sizes
                 batch, sizes = [], []
             batch.append(fitted)
             sizes.append((image.shape[0], image.shape[1]))
+            if len(batch) == self.batch_size:  # now, not at the next image: a camera may be slow
+                yield batch, sizes
+                batch, sizes = [], []
         if batch:
             yield batch, sizes
 
@@ -145,14 +181,16 @@ class Segmenter:
         self, batch: Sequence[Image], sizes: Sequence[tuple[int, int]]
     ) -> Iterator[Segmentation]:
         """Encode images of equal size and label each at its original size."""
+        words = self._words  # one list for the batch, even if another thread changes it
         dense_BhwD = self.backend.encode_images(np.stack(batch)).dense
         for dense_hwD, size in zip(dense_BhwD, sizes, strict=True):
-            logits_hwQ = self.logit_scale * (dense_hwD @ self._queries_DQ)
-            yield self._label(logits_hwQ, size)
+            logits_hwQ = self.logit_scale * (dense_hwD @ words.queries)
+            yield self._label(logits_hwQ, size, words.vocabulary)
 
-    def _label(self, logits: npt.NDArray[np.float32], size: tuple[int, int]) -> Segmentation:
-        query_class = self.vocabulary.query_class
-        names = self.vocabulary.names
+    def _label(
+        self, logits: npt.NDArray[np.float32], size: tuple[int, int], vocabulary: Vocabulary
+    ) -> Segmentation:
+        query_class, names = vocabulary.query_class, vocabulary.names
         result = label_map(logits, query_class, size=size, threshold=self.threshold)
         scores = class_scores(logits, query_class, classes=len(names), threshold=self.threshold)
         return Segmentation(result.labels, names, scores, result.probability)

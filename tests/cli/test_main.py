@@ -23,7 +23,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_has_help(command: str) -> None:
-    """`COMMAND --help` works, without importing torch."""
+    """`COMMAND --help` works."""
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
     assert f"Usage: main {command}" in result.output
@@ -33,7 +33,8 @@ def test_every_command_has_help(command: str) -> None:
 def test_help_of_commands_is_light(command: str) -> None:
     """A command's module imports its library only when it runs."""
     module = COMMANDS[command][0]
-    code = f"import sys, {module}; assert not {{'torch', 'cv2', 'numpy'}} & set(sys.modules)"
+    heavy = {"torch", "onnxruntime", "numpy", "cv2", "av", "PIL"}
+    code = f"import sys, {module}; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -56,8 +56,8 @@ def test_missing_and_truncated_files_are_named(bundle: Path, name: str) -> None:
         ("{", "not a bundle manifest"),
         ("[]", "not a bundle manifest"),
         ('{"format": "zip", "format_version": 1}', "has format 'zip'"),
-        ('{"format": "atas-deploy-bundle", "format_version": 2}', "version 2"),
-        ('{"format": "atas-deploy-bundle", "format_version": 1}', "incomplete"),
+        ('{"format": "atas-deploy-bundle", "format_version": 2}', "version 2.*upgrade"),
+        ('{"format": "atas-deploy-bundle", "format_version": 1}', "cannot be used"),
     ],
 )
 def test_bad_manifests(bundle: Path, text: str, message: str) -> None:
@@ -67,8 +67,21 @@ def test_bad_manifests(bundle: Path, text: str, message: str) -> None:
         Bundle.open(bundle)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("patch_size", 0), ("patch_size", "16"), ("logit_scale", None), ("context_length", -1)],
+)
+def test_impossible_numbers_are_named(bundle: Path, field: str, value: object) -> None:
+    """A number that no model can have is found before anything runs."""
+    data = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(data | {field: value}))
+    with pytest.raises(BundleError, match=f"{field} is {value!r}"):
+        Bundle.open(bundle)
+
+
 def test_fields_of_later_releases_are_ignored(bundle: Path) -> None:
     """A manifest of the same format version may carry more."""
     data = json.loads((bundle / MANIFEST).read_text())
-    (bundle / MANIFEST).write_text(json.dumps(data | {"colour": "blue"}))
+    data["files"][MERGES]["colour"] = data["colour"] = "blue"
+    (bundle / MANIFEST).write_text(json.dumps(data))
     assert Bundle.open(bundle).manifest == open_model("atas-tiny").manifest

@@ -41,6 +41,9 @@ def test_file(tmp_path: Path) -> None:
         ("dog|dog", '"dog" is given twice'),
         ("@no/such/file", "No such file"),
         (["dog", 3], "must be a string"),
+        (None, "Got NoneType"),
+        (Path("dog"), "expected a string or a list"),
+        ({"dog", "cat"}, "Got set"),
         ([str(i) for i in range(65_535)], "65534 at most"),
     ],
 )

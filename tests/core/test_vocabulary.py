@@ -42,6 +42,23 @@ def test_asked_words_leave_the_background(asked: str, removed: str) -> None:
     assert set(kept) | set(gone) == set(TABLE)
 
 
+@pytest.mark.parametrize("phrase", ["hot dog", "sea lion", "Dog House"])
+def test_compounds_are_no_kind_of_their_last_word(phrase: str) -> None:
+    """A hot dog is no dog."""
+    _, gone = uncovered_words([phrase])
+    assert gone == ()
+
+
+def test_background_lists_may_join_words() -> None:
+    """`|` separates background words too; the rules are known in any case."""
+    assert build_vocabulary("dog", background="road|street,wall").background == (
+        "road",
+        "street",
+        "wall",
+    )
+    assert build_vocabulary("dog,cat", background="None").rule == "none"
+
+
 def test_unrelated_words_stay() -> None:
     """Asking for dogs keeps the road."""
     kept, gone = uncovered_words(["dog"])
@@ -63,6 +80,7 @@ def test_hash_depends_on_grouping() -> None:
         ("dog", "none", "nothing to compete"),
         ("dog|puppy", "none", "nothing to compete"),
         ("dog", "", "background list is empty"),
+        ("dog", "road|", "empty synonym"),
         ("dog", "road,dog", "both a class and a background word"),
     ],
 )

@@ -30,7 +30,7 @@ from atas_deploy.media.video.reader import EXACT_CHROMA, Frame, VideoReader
 
 DEFAULT_CRF = 20
 
-_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
+H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
 _BITS_PER_PIXEL = 0.15  # for encoders that know no constant quality
 _AVCOL_SPC_BT709 = 1  # FFmpeg's number for the matrix in files, not swscale's
 
@@ -236,7 +236,7 @@ def _size_and_rate(
 
 
 def _h264_encoder() -> str:
-    for name in _ENCODERS:
+    for name in H264_ENCODERS:
         with suppress(av.codec.codec.UnknownCodecError):
             return Codec(name, "w").name
     raise BackendUnavailableError(

@@ -1,0 +1,67 @@
+"""A tiny model and tiny data for training tests."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from open_clip.tokenizer import default_bpe
+from PIL import Image
+
+from atas_deploy.clip.model import ClipModel, build_model
+
+VISION = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+CONFIG = {
+    "model_cfg": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
+    "preprocess_cfg": {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    },
+}
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small matrices are fastest on one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_clip() -> ClipModel:
+    """A seeded CLIP of two image blocks and one text block."""
+    torch.manual_seed(0)
+    return ClipModel(
+        model=build_model(CONFIG), config=CONFIG, name="tiny", merges=Path(default_bpe())
+    )
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Twelve noisy one-colour pictures in a folder."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        colour = list(COLOURS.values())[i % 3]
+        noise = rng.integers(-25, 25, (40, 48, 3))
+        pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def captions_file(tmp_path: Path) -> Path:
+    """Two captions for each picture of `photo_folder`."""
+    path = tmp_path / "captions.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "caption"])
+        for i in range(12):
+            colour = list(COLOURS)[i % 3]
+            writer.writerows([[f"{i:02d}.png", f"a {colour} wall"], [f"{i:02d}.png", colour]])
+    return path

@@ -1,0 +1,135 @@
+"""The contrastive loss and its objective."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.text import TextEncoder
+from atas_deploy.core.errors import ConfigError, TrainingError
+from atas_deploy.training.contrastive import (
+    ContrastiveObjective,
+    ContrastiveSettings,
+    batch_indices,
+    contrastive_loss,
+    encode_texts,
+)
+from atas_deploy.training.pairs import open_pairs
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    """Random unit vectors (rows, 8)."""
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, 8, generator=generator), dim=-1)
+
+
+def test_loss_equals_the_formula_written_out() -> None:
+    """Each direction is -log of the softmax at the pair, averaged."""
+    images, texts, scale = unit(4, 0).double().numpy(), unit(4, 1).double().numpy(), 7.0
+    expected = 0.0
+    for i in range(4):
+        rows = [scale * float(images[i] @ texts[k]) for k in range(4)]
+        columns = [scale * float(images[k] @ texts[i]) for k in range(4)]
+        for logits in (rows, columns):
+            expected -= logits[i] - math.log(sum(math.exp(x) for x in logits))
+    got = contrastive_loss(unit(4, 0), unit(4, 1), torch.tensor(scale))
+    assert float(got) == pytest.approx(expected / 8, rel=1e-5)
+
+
+def test_identity_positives_are_the_default() -> None:
+    """A diagonal matrix of positives gives the plain loss."""
+    a, b, scale = unit(5, 2), unit(5, 3), torch.tensor(10.0)
+    plain = contrastive_loss(a, b, scale)
+    torch.testing.assert_close(contrastive_loss(a, b, scale, positives=3 * torch.eye(5)), plain)
+
+
+def test_several_positives_share_the_target() -> None:
+    """With every text positive the loss is the cross entropy to the uniform distribution."""
+    a, b = unit(3, 4), unit(4, 5)
+    logits = 5.0 * a @ b.T
+    expected = -0.5 * (logits.log_softmax(1).mean() + logits.T.log_softmax(1).mean())
+    got = contrastive_loss(a, b, torch.tensor(5.0), positives=torch.ones(3, 4))
+    torch.testing.assert_close(got, expected)
+
+
+def test_rows_without_positives_are_negatives_only() -> None:
+    """An image without a text leaves the loss of the others' direction, and has a gradient."""
+    a, b = unit(3, 6).requires_grad_(), unit(2, 7)
+    positives = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    contrastive_loss(a, b, torch.tensor(5.0), positives=positives).backward()
+    assert a.grad is not None
+    assert a.grad[2].abs().sum() > 0
+
+
+def test_logits_stay_in_float32_under_autocast() -> None:
+    """Autocast does not round the cosines to bfloat16."""
+    a, b, scale = unit(6, 8), unit(6, 9), torch.tensor(100.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = contrastive_loss(a, b, scale)
+    torch.testing.assert_close(got, contrastive_loss(a, b, scale))
+
+
+@given(
+    count=st.integers(2, 40),
+    size=st.integers(1, 10),
+    seed=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_uses_each_item_at_most_once(count: int, size: int, seed: int, epoch: int) -> None:
+    """The steps of an epoch are disjoint full batches."""
+    size = min(size, count)
+    steps = range(epoch * (count // size), (epoch + 1) * (count // size))
+    used = [i for s in steps for i in batch_indices(s, count=count, batch_size=size, seed=seed)]
+    assert len(used) == len(set(used)) == (count // size) * size
+
+
+def test_bucketed_texts_keep_their_order(tiny_clip: ClipModel) -> None:
+    """Sorting by length inside does not change which row is which."""
+    texts = ["a", "a long green wall behind a red dog", "dog"] * 50
+    tokens = torch.from_numpy(tiny_clip.tokenizer()(texts))
+    encoder = TextEncoder(tiny_clip.model)
+    torch.testing.assert_close(encode_texts(encoder, tokens), encoder(tokens))
+
+
+def make(clip: ClipModel, images: Path, captions: Path, **settings: object) -> ContrastiveObjective:
+    """An objective on the test data."""
+    own = ContrastiveSettings(**{"batch_size": 4, **settings})  # type: ignore[arg-type]
+    return ContrastiveObjective(clip, open_pairs(images, captions), own, seed=0)
+
+
+def test_locked_tower_trains_its_projection_only(
+    tiny_clip: ClipModel, photo_folder: Path, captions_file: Path
+) -> None:
+    """Of the image tower only `proj` gets a gradient."""
+    objective = make(tiny_clip, photo_folder, captions_file, lock_image=True)
+    objective.losses(0, np.random.default_rng(0))["loss"].backward()
+    visual = tiny_clip.model.visual
+    assert [n for n, p in visual.named_parameters() if p.grad is not None] == ["proj"]
+
+
+def test_batches_larger_than_the_data_are_refused(
+    tiny_clip: ClipModel, photo_folder: Path, captions_file: Path
+) -> None:
+    """The message says how many images there are."""
+    with pytest.raises(ConfigError, match="only 12 images"):
+        make(tiny_clip, photo_folder, captions_file, batch_size=13)
+
+
+def test_unreadable_images_leave_the_batch(
+    tiny_clip: ClipModel, photo_folder: Path, captions_file: Path
+) -> None:
+    """A damaged image is named and skipped; if all are damaged, training stops."""
+    objective = make(tiny_clip, photo_folder, captions_file, batch_size=12)
+    (photo_folder / "03.png").write_bytes(b"not an image")
+    objective.losses(0, np.random.default_rng(0))
+    assert list(objective.pairs.broken) == ["03.png"]
+    for path in photo_folder.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(TrainingError, match="12 failed"):
+        objective.losses(0, np.random.default_rng(0))
