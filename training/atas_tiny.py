@@ -22,45 +22,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atas_deploy import __version__
 from atas_deploy.clip.model import ClipModel
-from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.background import TABLE
 from atas_deploy.core.bundle import MERGES
-from atas_deploy.core.errors import AtasError, InputError
+from atas_deploy.core.errors import AtasError
 from atas_deploy.core.vocabulary import DEFAULT_TEMPLATES
 from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
-from atas_deploy.training.contrastive import batches, encode_texts
 from atas_deploy.training.loop import Hooks, LoopSettings, Objective, run
-from atas_deploy.training.pairs import Pairs, open_pairs
+from atas_deploy.training.tiny.embed import encode, encode_names, measure_retrieval
 from atas_deploy.training.tiny.features import (
     Boxes,
     crop_features,
-    pixel_batches,
     random_boxes,
     whole_features,
 )
 from atas_deploy.training.tiny.image_phase import ImagePhase, ImagePhaseData, ImagePhaseSettings
-from atas_deploy.training.tiny.split import HELD_OUT_FILE, held_out_names, names_hash, recall
-from atas_deploy.training.tiny.start import (
-    build_start,
-    read_arrays,
-    select_merges,
-    tiny_config,
-    write_merges,
-)
+from atas_deploy.training.tiny.sources import Sources, read_sources, vit_file
+from atas_deploy.training.tiny.split import names_hash
+from atas_deploy.training.tiny.start import build_start, select_merges, tiny_config, write_merges
 from atas_deploy.training.tiny.text_phase import TextPhase, TextPhaseData, TextPhaseSettings
-from atas_deploy.training.tiny.words import (
-    PROMPTS,
-    Names,
-    caption_nouns,
-    everyday_words,
-    imagenet_names,
-    table_names,
-)
+from atas_deploy.training.tiny.words import PROMPTS
 
 READOUT = "sclip"
 SHORT_SIDE = 336
@@ -78,7 +62,6 @@ IMAGE_LOOP = LoopSettings(
 )
 _SPECIAL_TOKENS = 2 * 256 + 2  # bytes inside and at the end of words; start and end of text
 _CAPTIONS = 5
-_TEXTS_AT_ONCE = 4096
 _RARE = 3  # caption words below this count get no token of their own
 
 
@@ -101,29 +84,6 @@ class Recipe:
     image: ImagePhaseSettings = field(
         default_factory=lambda: ImagePhaseSettings(readouts=(READOUT,))
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sources:
-    """The data, read.
-
-    Attributes:
-        pairs: all images with captions.
-        train: positions of the training images.
-        held_out: positions of the others.
-        head: the arrays of the ImageNet ViT.
-        names: names of ImageNet classes.
-        tables: names with CLIP embeddings.
-        nouns: nouns of the training captions.
-    """
-
-    pairs: Pairs
-    train: list[int]
-    held_out: list[int]
-    head: Mapping[str, Tensor]
-    names: Names
-    tables: Names
-    nouns: Names
 
 
 def main() -> None:
@@ -185,49 +145,6 @@ def train(data: Path, out: Path, recipe: Recipe) -> None:
     _run_piece(image_phase, recipe.image_loop, out / "image", save=save)
 
 
-def read_sources(data: Path) -> Sources:
-    """Read captions, names and the ImageNet head.
-
-    Raises:
-        InputError: something is missing.
-    """
-    flickr = data / "flickr8k"
-    pairs = open_pairs(flickr / "images_224.tar", flickr / "captions.csv")
-    listed = HELD_OUT_FILE.read_text(encoding="utf-8").split()
-    if held_out_names(pairs.names) != listed:
-        raise InputError(f"The images in {flickr} are not those that {HELD_OUT_FILE} was made for.")
-    apart = set(listed)
-    train = [i for i, name in enumerate(pairs.names) if name not in apart]
-    tables, names = table_names(data / "text_embeddings"), imagenet_names()
-    nouns = caption_nouns([pairs.captions[i] for i in train], tables.names + everyday_words())
-    return Sources(
-        pairs=pairs,
-        train=train,
-        held_out=[i for i, name in enumerate(pairs.names) if name in apart],
-        head=read_arrays(_vit_file(data)),
-        names=names,
-        tables=tables,
-        nouns=nouns,
-    )
-
-
-def encode(clip: ClipModel, texts: list[str]) -> Tensor:
-    """Embed texts, (T, D), L2-normalised."""
-    encoder, tokenizer = TextEncoder(clip.model), clip.tokenizer()
-    with torch.inference_mode():
-        rows = [
-            encode_texts(encoder, torch.from_numpy(tokenizer(part)))
-            for part in batches(texts, _TEXTS_AT_ONCE)
-        ]
-    return torch.cat(rows).float().clone()
-
-
-def encode_names(clip: ClipModel, names: list[str]) -> Tensor:
-    """Embed names as the runtime does: the normalised mean over the default templates."""
-    rows = [encode(clip, [t.format(name) for name in names]) for t in DEFAULT_TEMPLATES]
-    return F.normalize(torch.stack(rows).mean(dim=0), dim=-1)
-
-
 def _start(sources: Sources, data: Path, out: Path, recipe: Recipe) -> ClipModel:
     """The untrained model, with its tokenizer written."""
     captions = [text for i in sources.train for text in sources.pairs.captions[i]]
@@ -236,7 +153,7 @@ def _start(sources: Sources, data: Path, out: Path, recipe: Recipe) -> ClipModel
     merges = select_merges(dict.fromkeys(captions, _RARE) | dict.fromkeys(words, 1))
     write_merges(out / MERGES, merges)
     config = tiny_config(_SPECIAL_TOKENS + len(merges))
-    model = build_start(config, vit=_vit_file(data), seed=recipe.seed)
+    model = build_start(config, vit=vit_file(data), seed=recipe.seed)
     return ClipModel(model=model, config=config, name="atas-tiny", merges=out / MERGES)
 
 
@@ -282,10 +199,12 @@ class _Saver:
 
     def __init__(self, clip: ClipModel, sources: Sources, out: Path, recipe: Recipe) -> None:
         self.clip, self.sources, self.out, self.recipe = clip, sources, out, recipe
+        names = sources.pairs.names
+        self._held_out = sources.pairs.subset([names[i] for i in sources.held_out])
 
     def __call__(self, step: int) -> None:
         """Write the model as it is after `step` steps."""
-        metrics = measure_retrieval(self.clip, self.sources)
+        metrics = measure_retrieval(self.clip, self._held_out)
         _note(f"held-out images: {metrics}")
         write_model(
             self.out,
@@ -297,7 +216,6 @@ class _Saver:
 
     def _record(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Content of training.json."""
-        names = self.sources.pairs.names
         return {
             "name": self.clip.name,
             "architecture": "ViT-Ti/16, text 3x256",
@@ -313,33 +231,12 @@ class _Saver:
             "data": {
                 "flickr8k_train_images": len(self.sources.train),
                 "flickr8k_held_out_images": len(self.sources.held_out),
-                "held_out_sha256": names_hash([names[i] for i in self.sources.held_out]),
+                "held_out_sha256": names_hash(self._held_out.names),
                 "names": "ImageNet class names; LVIS and Objects365 names with the embeddings of "
                 "OpenAI CLIP ViT-B/32 published by Detic",
             },
             "metrics": dict(metrics),
         }
-
-
-def measure_retrieval(clip: ClipModel, sources: Sources) -> dict[str, float]:
-    """Recall on the held-out images, all their captions as queries."""
-    names = [sources.pairs.names[i] for i in sources.held_out]
-    pairs = sources.pairs.subset(names)
-    texts = [text for captions in pairs.captions for text in captions]
-    owner = [image for image, captions in enumerate(pairs.captions) for _ in captions]
-    with torch.autocast("cpu", torch.bfloat16):
-        images, queries = embed_images(DenseViT(clip.model.visual), pairs), encode(clip, texts)
-    return recall(images, queries, torch.tensor(owner))
-
-
-def embed_images(vit: DenseViT, pairs: Pairs) -> Tensor:
-    """Image embeddings (M, D), L2-normalised."""
-    with torch.inference_mode():
-        return torch.cat([vit(batch)[1].float() for batch in pixel_batches(pairs)])
-
-
-def _vit_file(data: Path) -> Path:
-    return data / "vit_tiny" / "vit_tiny_patch16_224.npz"
 
 
 def _note(text: str) -> None:

@@ -4,7 +4,7 @@ B images, T texts, D embedding width, S side of a training crop
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,12 +199,6 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> list[
 def count_steps(*, count: int, batch_size: int, epochs: float) -> int:
     """Steps of a number of epochs, at least one."""
     return max(1, round(epochs * (count // batch_size)))
-
-
-def batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Consecutive slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _trim(tokens: Tensor) -> Tensor:

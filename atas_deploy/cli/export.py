@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from atas_deploy.cli.progress import printable
+
 _MAX_PHOTOS = 8
 
 
@@ -65,7 +67,7 @@ def run_export(
         loaded,
         out or Path(f"{loaded.name}-{readout}"),
         readout=readout,
-        photos=_read_photos(photos),
+        photos=read_photos(photos),
         **settings,
     )
 
@@ -90,7 +92,7 @@ def describe(bundle: Any) -> list[str]:
     return lines
 
 
-def _read_photos(inputs: tuple[str, ...]) -> list[Any]:
+def read_photos(inputs: tuple[str, ...]) -> list[Any]:
     """The first images among files, folders and globs, (H, W, 3) uint8 RGB; bad ones left out."""
     from atas_deploy.core.errors import InputError
     from atas_deploy.media.images import read_image
@@ -110,5 +112,5 @@ def _read_photos(inputs: tuple[str, ...]) -> list[Any]:
     if not photos:
         raise InputError(problems[0] if problems else "--photos names videos only: add an image.")
     for problem in problems:
-        click.echo(f"Photo left out: {problem}", err=True)
+        click.echo(f"Photo left out: {printable(problem)}", err=True)
     return photos

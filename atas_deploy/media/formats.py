@@ -13,7 +13,7 @@ from atas_deploy.core.files import atomic_path
 from atas_deploy.core.palette import MAX_CLASSES_8_BIT, VOID_8_BIT, VOID_COLOR, void_label
 
 JPEG_MAX_SIDE = 65_500
-"""The most pixels that libjpeg writes in a row or a column; PNG has no such limit here."""
+"""The most pixels that JPEG can hold in a row or a column; PNG takes a million."""
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif"})
 _JPEG_OPTIONS = (

@@ -1,6 +1,7 @@
 """Tests of files that appear whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
         (errno.ENOSPC, "disk is full: free"),
         (errno.EACCES, "permission was denied: choose"),
         (errno.EROFS, "read-only: choose"),
+        (errno.EEXIST, "name is in the way: choose"),
         (errno.EIO, "Input/output error"),
     ],
 )
@@ -73,6 +75,14 @@ def test_causes_come_with_a_cure(number: int, words: str) -> None:
 def test_long_names_fit(tmp_path: Path) -> None:
     """A target whose name has the longest allowed length can be written."""
     target = tmp_path / ("ä" * 126 + ".x")
+    with atomic_path(target) as part:
+        part.write_text("")
+    assert target.exists()
+
+
+def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    """A file named by bytes that are no text can be written."""
+    target = tmp_path / os.fsdecode(b"bad\xff.txt")
     with atomic_path(target) as part:
         part.write_text("")
     assert target.exists()

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from atas_deploy.core.classes import MAX_CLASSES
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.palette import MAX_CLASSES, class_palette, oklab
+from atas_deploy.core.palette import class_palette, oklab, void_label
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 COLOUR_BLINDNESS = {
@@ -73,9 +74,18 @@ def test_colors_do_not_depend_on_the_number_of_classes(num_classes: int) -> None
 
 
 def test_many_classes_stay_apart() -> None:
-    """The first 150 colours are visibly different; all 65,536 are different."""
+    """The first 150 colours are visibly different; all 65,535 are different."""
     assert nearest_pair(class_palette(150)) > 0.05
     assert len(np.unique(class_palette(MAX_CLASSES), axis=0)) == MAX_CLASSES + 1
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "void"), [(1, 255), (254, 255), (255, 65_535), (MAX_CLASSES, 65_535)]
+)
+def test_void_is_no_class(num_classes: int, void: int) -> None:
+    """Void is the highest value of a label map and never the label of a class."""
+    assert void_label(num_classes) == void
+    assert num_classes < void
 
 
 def test_palettes_are_fresh_arrays() -> None:
@@ -87,5 +97,5 @@ def test_palettes_are_fresh_arrays() -> None:
 @pytest.mark.parametrize("num_classes", [-1, MAX_CLASSES + 1])
 def test_impossible_numbers_are_refused(num_classes: int) -> None:
     """A number of classes out of range is an error that names the range."""
-    with pytest.raises(ConfigError, match="0 to 65535"):
+    with pytest.raises(ConfigError, match="0 to 65534"):
         class_palette(num_classes)

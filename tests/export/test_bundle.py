@@ -13,6 +13,8 @@ from atas_deploy.core.errors import CheckpointError, ConfigError, OutputError, P
 from atas_deploy.export import bundle as exporter
 from atas_deploy.export.bundle import export_bundle
 
+OLD_MANIFEST = '{"format": "atas-deploy-bundle", "format_version": 0}'
+
 
 def test_bundle_holds_everything(bundle: Bundle) -> None:
     """All files are there, recorded, and verified."""
@@ -89,12 +91,33 @@ def test_existing_folders_are_kept(model: ClipModel, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/diary.txt").write_text("dear diary")
     (tmp_path / "old").mkdir()
-    (tmp_path / "old/manifest.json").write_text("{}")
+    (tmp_path / "old/manifest.json").write_text(OLD_MANIFEST)
     with pytest.raises(OutputError, match="is not a bundle"):
         export_bundle(model, tmp_path / "notes", force=True)
     with pytest.raises(OutputError, match="add --force"):
         export_bundle(model, tmp_path / "old")
     assert (tmp_path / "notes/diary.txt").exists()
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "extension"}', "[]", "not JSON", "\0"])
+def test_foreign_manifests_are_no_bundles(model: ClipModel, tmp_path: Path, manifest: str) -> None:
+    """A folder with a manifest.json of something else survives --force."""
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "background.js").write_text("precious")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_bundle(model, tmp_path, force=True)
+    assert (tmp_path / "background.js").read_text() == "precious"
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_the_current_folder_is_kept(
+    model: ClipModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    """The folder that the user is in is not swapped for another one, nor is one around it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OutputError, match="holds the folder you are in"):
+        export_bundle(model, Path(out), force=True)
 
 
 @pytest.fixture
@@ -114,7 +137,7 @@ def test_force_replaces_the_whole_bundle(model: ClipModel, tmp_path: Path) -> No
     """Nothing of the old bundle stays, and no temporary folder."""
     out = tmp_path / "sub/out"
     out.mkdir(parents=True)
-    (out / "manifest.json").write_text("{}")
+    (out / "manifest.json").write_text(OLD_MANIFEST)
     (out / "old.plan").write_text("stale")
     export_bundle(model, out, force=True).verify()
     assert not (out / "old.plan").exists()

@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from atas_deploy.cli.export import read_photos
 from atas_deploy.cli.main import main
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.core.bundle import Bundle
+from atas_deploy.core.errors import InputError
 
 
 def test_export_prints_what_it_wrote(model: ClipModel, tmp_path: Path) -> None:
@@ -23,6 +25,23 @@ def test_export_prints_what_it_wrote(model: ClipModel, tmp_path: Path) -> None:
     assert len(stages) == 2
     assert "dense within" in stages[1]
     Bundle.open(tmp_path / "b").verify()
+
+
+def test_photos_are_the_images_that_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Videos in a folder are passed over, bad images named; without a good one it is an error."""
+    Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(tmp_path / "photo.png")
+    (tmp_path / "bad.jpg").write_text("no image")
+    (tmp_path / "clip.mp4").touch()
+    (photo,) = read_photos((str(tmp_path), "gone.png"))
+    assert photo.shape == (20, 30, 3)
+    assert "bad.jpg is not an image" in (told := capsys.readouterr().err)
+    assert "gone.png does not exist" in told
+    with pytest.raises(InputError, match="bad"):
+        read_photos((str(tmp_path / "bad.jpg"), str(tmp_path / "clip.mp4")))
+    with pytest.raises(InputError, match="videos only"):
+        read_photos((str(tmp_path / "clip.mp4"),))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tests of writing label maps and pictures."""
 
 import errno
+import re
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from PIL import Image
 
 from atas_deploy.core.errors import InputError, OutputError
 from atas_deploy.core.palette import VOID_COLOR, class_palette
-from atas_deploy.media.formats import write_image, write_label_png
+from atas_deploy.media.formats import JPEG_MAX_SIDE, write_image, write_label_png
 from atas_deploy.media.images import read_image
 
 
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(deadline=None, max_examples=40)
-@given(data=st.data(), num_classes=st.sampled_from([1, 12, 254, 255, 256, 65_535]))
+@given(data=st.data(), num_classes=st.sampled_from([1, 12, 254, 255, 256, 65_534]))
 def test_labels_come_back(folder: Path, data: st.DataObject, num_classes: int) -> None:
     """Any label map reads back as itself, whatever its type."""
     shape = hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)
@@ -40,6 +41,14 @@ def test_number_of_classes_decides_the_depth(tmp_path: Path, num_classes: int, m
     write_label_png(tmp_path / "a.png", np.ones((2, 2), np.uint8), class_palette(num_classes))
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == mode
+
+
+@pytest.mark.parametrize(("num_classes", "void"), [(254, 255), (255, 65_535), (65_534, 65_535)])
+def test_void_is_the_highest_value(tmp_path: Path, num_classes: int, void: int) -> None:
+    """Void is 255 in 8-bit maps and 65,535 in 16-bit ones, and comes back."""
+    write_label_png(tmp_path / "a.png", np.array([[void]]), class_palette(num_classes))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.asarray(image).tolist() == [[void]]
 
 
 def test_viewers_show_the_colours(tmp_path: Path) -> None:
@@ -75,10 +84,21 @@ def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
         write_image(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
 
 
-def test_empty_pictures_are_refused(tmp_path: Path) -> None:
-    """A picture without pixels is an error of ours, not of OpenCV."""
-    with pytest.raises(OutputError, match=r"\(0, 2, 3\)"):
-        write_image(tmp_path / "a.png", np.zeros((0, 2, 3), np.uint8))
+@pytest.mark.parametrize("shape", [(0, 2, 3), (1, 1_000_001, 3)])
+def test_what_the_encoder_refuses_is_our_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A picture without pixels, or too long even for PNG, is an error that states its shape."""
+    with pytest.raises(OutputError, match=f"of shape {re.escape(str(shape))}"):
+        write_image(tmp_path / "a.png", np.zeros(shape, np.uint8))
+
+
+def test_pictures_too_long_for_jpeg_are_refused(tmp_path: Path) -> None:
+    """JPEG ends at 65,500 pixels, which the message says with the cure; PNG goes on."""
+    longest = np.zeros((2, JPEG_MAX_SIDE, 3), np.uint8)
+    write_image(tmp_path / "a.jpg", longest)
+    longer = np.zeros((JPEG_MAX_SIDE + 1, 2, 3), np.uint8)
+    write_image(tmp_path / "a.png", longer)
+    with pytest.raises(OutputError, match=r"65501 pixels is more than the 65500 .* name it \.png"):
+        write_image(tmp_path / "b.jpg", longer)
 
 
 def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

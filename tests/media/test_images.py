@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from atas_deploy.core.errors import InputError
 from atas_deploy.media.images import MAX_PIXELS, is_image, read_image
@@ -131,6 +131,35 @@ def test_folder(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+def test_pipe(tmp_path: Path) -> None:
+    """A pipe is refused, since opening one waits for a writer that may never come."""
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is a pipe, socket or device, expected an image: save"):
+        read_image(tmp_path / "a.png")
+
+
+def test_bad_metadata_is_no_damage(tmp_path: Path) -> None:
+    """Pillow's warning about broken EXIF data stops nothing, even where warnings are errors."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f\x01\x02\0\xff\0\0\0\xff\xff"
+    Image.fromarray(noise()).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.warns(UserWarning, match="EXIF"), Image.open(tmp_path / "a.jpg") as image:
+        ImageOps.exif_transpose(image)
+    assert read_image(tmp_path / "a.jpg").shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("step", ["open", "fromarray"])
+def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A picture that memory cannot hold is not called damaged."""
+    Image.fromarray(noise()[..., 0].astype(np.uint16)).save(tmp_path / "a.png")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, step, fail)
+    with pytest.raises(InputError, match="does not fit in memory: scale"):
+        read_image(tmp_path / "a.png")
+
+
 def test_empty_file(tmp_path: Path) -> None:
     """A file of zero bytes is called empty."""
     (tmp_path / "a.png").touch()
@@ -151,7 +180,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
     """A file without read permission says so."""
     (tmp_path / "a.png").write_text("hello")
     (tmp_path / "a.png").chmod(0)
-    with pytest.raises(InputError, match="check its permissions"):
+    with pytest.raises(InputError, match="its permissions"):
         read_image(tmp_path / "a.png")
 
 
@@ -163,7 +192,7 @@ def test_denied_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(InputError, match=r"Permission denied.*check its permissions"):
+    with pytest.raises(InputError, match=r"Permission denied.*its permissions"):
         read_image(tmp_path / "a.png")
 
 

@@ -40,10 +40,11 @@ def test_tint_is_the_stated_mixture() -> None:
     np.testing.assert_allclose(out[60, 120], 0.75 * 90 + 0.25 * palette[2].astype(float), atol=1)
 
 
-@pytest.mark.parametrize("nothing", [0, 255])
-def test_background_and_void_keep_the_image(nothing: int) -> None:
+@pytest.mark.parametrize(("nothing", "classes"), [(0, 3), (255, 3), (0, 300), (65_535, 300)])
+def test_background_and_void_keep_the_image(nothing: int, classes: int) -> None:
     """Background and void are not tinted, and nothing outlines them."""
-    np.testing.assert_array_equal(blend(GREY, halves(nothing, nothing), class_palette(3)), GREY)
+    labels = halves(nothing, 0, np.uint16)
+    np.testing.assert_array_equal(blend(GREY, labels, class_palette(classes)), GREY)
 
 
 def test_255_is_a_class_where_there_are_so_many() -> None:

@@ -1,12 +1,13 @@
 """Tests of finding the files of a run."""
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from atas_deploy.core.errors import InputError
-from atas_deploy.media.sources import Source, find_sources
+from atas_deploy.media.sources import Found, Problem, find_sources
 
 
 @pytest.fixture
@@ -22,17 +23,23 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "in"
 
 
-def names(sources: list[Source]) -> list[str]:
-    """Return the names of sources."""
-    return [source.name for source in sources]
+def names(found: Found) -> list[str]:
+    """Return the names of the sources."""
+    return [source.name for source in found.sources]
 
 
 @pytest.mark.usefixtures("tree")
 def test_folder_gives_its_media_in_order() -> None:
     """A folder is searched to the bottom, by suffix, without hidden files."""
-    sources = find_sources(["in"])
-    assert names(sources) == ["a", "b", "clip", "sub/b", "sub/deep/c"]
-    assert [source.kind for source in sources] == ["image", "image", "video", "image", "image"]
+    found = find_sources(["in"])
+    assert names(found) == ["a", "b", "clip", "sub/b", "sub/deep/c"]
+    assert [source.kind for source in found.sources] == [
+        "image",
+        "image",
+        "video",
+        "image",
+        "image",
+    ]
 
 
 @pytest.mark.usefixtures("tree")
@@ -58,9 +65,9 @@ def test_absolute_glob(tree: Path) -> None:
 @pytest.mark.usefixtures("tree")
 def test_a_file_counts_once() -> None:
     """Files named in several ways keep their first place."""
-    sources = find_sources(["in/b.jpg", "in/*.jpg", "./in/../in/b.jpg", "in/clip.mp4", "in"])
-    assert names(sources)[:2] == ["b", "clip"]
-    assert len(sources) == 5
+    found = find_sources(["in/b.jpg", "in/*.jpg", "./in/../in/b.jpg", "in/clip.mp4", "in"])
+    assert names(found)[:2] == ["b", "clip"]
+    assert len(found.sources) == 5
 
 
 def test_equal_stems_keep_their_suffix(tmp_path: Path) -> None:
@@ -82,7 +89,7 @@ def test_equal_names_are_numbered(tmp_path: Path) -> None:
 def test_unknown_suffixes_are_looked_into(tmp_path: Path) -> None:
     """A file named outright may have any suffix; its content decides."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.dat", format="PNG")
-    (source,) = find_sources([str(tmp_path / "a.dat")])
+    (source,) = find_sources([str(tmp_path / "a.dat")]).sources
     assert (source.kind, source.name) == ("image", "a")
 
 
@@ -96,6 +103,91 @@ def test_names_with_brackets_are_files_first(tmp_path: Path) -> None:
 def test_earlier_results_are_left_out(tree: Path) -> None:
     """A folder of results inside the input is not searched."""
     assert names(find_sources(["in"], exclude=tree / "sub")) == ["a", "b", "clip"]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("out", ["in", ".", "in/sub/.."])
+def test_results_among_the_inputs_are_told_by_name(tree: Path, out: str) -> None:
+    """Where results lie beside the inputs, only files named like results are left out."""
+    for name in ["a.overlay.jpg", "a.labels.png", "clip.overlay.mp4", "sub/b.overlay.png"]:
+        (tree / name).touch()
+    found = find_sources(["in"], exclude=Path(out))
+    assert names(found) == ["a", "b", "clip", "sub/b", "sub/deep/c"]
+
+
+def test_nothing_but_results(tree: Path) -> None:
+    """Where there are earlier results only, the message says so."""
+    with pytest.raises(InputError, match="no image or video besides earlier results"):
+        find_sources(["in/*/deep/*"], exclude=tree / "sub")
+
+
+@pytest.mark.usefixtures("tree")
+def test_bad_inputs_do_not_spoil_good_ones(tree: Path) -> None:
+    """What cannot be used is told with what was asked, and the rest is found."""
+    (tree / "empty").mkdir()
+    found = find_sources(["in/gone.jpg", "in/b.jpg", "in/empty", "in/notes.txt"])
+    assert names(found) == ["b"]
+    assert [problem.asked for problem in found.problems] == [
+        "in/gone.jpg",
+        "in/empty",
+        "in/notes.txt",
+    ]
+    assert found.problems[1] == Problem(
+        "in/empty",
+        "the folder in/empty holds no image or video: check the path and the file suffixes",
+    )
+
+
+def test_unreadable_folder_does_not_spoil_the_others(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that may not be listed is named, and the rest is found."""
+    real = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path) == Path("in/sub"):
+            raise PermissionError(13, "Permission denied", "in/sub")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_sources(["in"])
+    assert names(found) == ["a", "b", "clip"]
+    assert found.problems[0].message.startswith("folder in/sub cannot be read (Permission denied)")
+    with pytest.raises(InputError, match="in/sub cannot be read"):
+        find_sources(["in/sub"])
+
+
+def test_circular_links(tmp_path: Path) -> None:
+    """A link to itself is listed like any damaged file: reading it later names the error."""
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert names(find_sources([str(tmp_path)])) == ["a", "loop"]
+    with pytest.raises(InputError, match="symbolic links"):
+        find_sources([str(tmp_path / "loop.jpg")])
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "x" * 5_000 + "*", "x" * 5_000 + ".jpg"])
+def test_endless_names(name: str) -> None:
+    """A name that is too long for the system is an input that cannot be found."""
+    with pytest.raises(InputError, match=r"too long|holds no image"):
+        find_sources([name])
+
+
+def test_deleted_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the current folder is gone, a relative folder for results is one sentence."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the current folder is gone"):
+        find_sources([str(tmp_path / "a.jpg")], exclude=Path("out"))
+
+
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    """A pipe named outright is refused rather than waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe"):
+        find_sources([str(tmp_path / "pipe")])
 
 
 def test_damaged_files_are_found(tmp_path: Path) -> None:
@@ -112,6 +204,7 @@ def test_damaged_files_are_found(tmp_path: Path) -> None:
         (["in/missing.jpg"], "does not exist.*check the path"),
         (["in/*.bmp"], r"glob 'in/\*\.bmp' holds no image or video: check"),
         (["in/notes.txt"], "neither an image nor a video"),
+        (["gone.jpg", "gone.png", "gone"], r"gone\.jpg does not exist.* \(and 2 more\)$"),
     ],
 )
 def test_errors_name_the_cure(inputs: list[str], words: str) -> None:

@@ -120,6 +120,51 @@ def test_cut_files_give_their_good_frames_first(make_clip: MakeClip, name: str) 
     assert 20 <= len(frames) <= 80
 
 
+def repeat_a_frame(path: Path) -> Path:
+    """Write an early frame over a late one: decoders drop what comes a second time."""
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    early, late = min(packets[1:10], key=len), max(packets[15:25], key=len)
+    filler = (len(late) - len(early) - 4) * b"\x0c"
+    data = path.read_bytes()
+    assert data.count(late) == 1
+    path.write_bytes(data.replace(late, early + len(filler).to_bytes(4, "big") + filler))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_frames_lost_in_the_middle_are_told(make_clip: MakeClip, name: str) -> None:
+    """Frames that the decoder drops in silence are an error, after all the others."""
+    clip = make_clip(name, stamps=range(30), time_base=Fraction(1, 25), bf="0", crf="18")
+    frames: list[Frame] = []
+    with (
+        VideoReader(repeat_a_frame(clip)) as reader,
+        pytest.raises(InputError, match=r"\d frames in the middle are missing") as caught,
+    ):
+        frames.extend(reader)
+    assert f"({30 - len(frames)} frames" in str(caught.value)
+    assert frames[-1].time == pytest.approx(29 / 25)
+
+
+def test_cut_in_an_open_group_is_no_damage(make_clip: MakeClip) -> None:
+    """Frames that rest on others cut away before them are not missed."""
+    clip = make_clip(
+        "a.mkv",
+        stamps=range(0, 1_200, 40),
+        time_base=Fraction(1, 1_000),
+        **{"x264-params": "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=3:b-adapt=0"},
+    )
+    target = clip.with_name("cut.mkv")
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second = [i for i, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second:]:
+            packet.stream = stream
+            out.mux(packet)
+    assert 0 < len(read(target)) < len(packets) - second
+
+
 def test_header_lost(make_clip: MakeClip) -> None:
     """An MP4 whose header was at its lost end is no video."""
     with pytest.raises(InputError, match="not a video that can be read"):

@@ -308,7 +308,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build of PyAV without H.264 says so and leaves nothing behind."""
-    monkeypatch.setattr(writer, "_ENCODERS", ("no-such-encoder",))
+    monkeypatch.setattr(writer, "H264_ENCODERS", ("no-such-encoder",))
     with pytest.raises(BackendUnavailableError, match=r"no H\.264 encoder: reinstall"):
         VideoWriter(tmp_path / "a.mp4", size=(96, 160), rate=Fraction(25))
     assert not list(tmp_path.iterdir())

@@ -138,9 +138,9 @@ def test_a_student_like_its_teacher_has_no_distance(clip: ClipModel) -> None:
     phase = ImagePhase(clip, image_data(), ImagePhaseSettings(), seed=0)
     features = torch.randn(3, V)
     for _, distance in phase._imitate(features, features, "x"):
-        assert float(distance) == pytest.approx(0.0, abs=1e-5)
+        assert distance.item() == pytest.approx(0.0, abs=1e-5)
     for _, distance in phase._imitate(features, features.flip(0), "x"):
-        assert float(distance) > 0.01
+        assert distance.item() > 0.01
 
 
 def test_unknown_readouts_are_refused() -> None:
