@@ -47,18 +47,18 @@ from atas_deploy.training.tiny.text_phase import TextPhase, TextPhaseData, TextP
 from atas_deploy.training.tiny.words import PROMPTS
 
 READOUT = "sclip"
-SHORT_SIDE = 336
+SHORT_SIDE = 448
 LICENSE = "LicenseRef-atas-tiny-weights"
 TEXT_LOOP = LoopSettings(
     steps=600, learning_rate=1e-3, warmup_steps=50, precision="bf16", log_every=50
 )
 IMAGE_LOOP = LoopSettings(
-    steps=900,
+    steps=300,
     learning_rate=1e-3,
     warmup_steps=40,
     precision="bf16",
     log_every=25,
-    save_every=150,
+    save_every=100,
 )
 _SPECIAL_TOKENS = 2 * 256 + 2  # bytes inside and at the end of words; start and end of text
 _CAPTIONS = 5

@@ -33,9 +33,15 @@ TABLE: dict[str, str] = {
     "floor": "ground, tile, carpet, rug, interior, room, wood",
     "ceiling": "roof, interior, room",
     # living things
-    "person": "people, human, man, woman, child, kid, boy, girl, baby, adult, pedestrian, crowd, "
-    "face, hand, body, player, rider, lady, guy, worker, soldier, skier, surfer, cyclist, dancer, "
-    "clothes, clothing, shirt, dress, jacket, hair, head, skin, animal, mammal",
+    # not "person": small models give it everything that they have no word for
+    "man": "person, people, human, boy, guy, adult, pedestrian, crowd, face, hand, head, hair, "
+    "skin, body, player, rider, worker, soldier, skier, surfer, cyclist, dancer, clothes, shirt, "
+    "clothing, jacket, animal, mammal",
+    "woman": "person, people, human, girl, lady, adult, pedestrian, crowd, face, hand, head, hair, "
+    "skin, body, player, rider, worker, skier, surfer, cyclist, dancer, clothes, clothing, shirt, "
+    "dress, jacket, animal, mammal",
+    "child": "person, people, human, kid, boy, girl, baby, toddler, crowd, face, hand, head, hair, "
+    "skin, body, player, clothes, clothing, shirt, animal, mammal",
     "dog": "animal, pet, puppy, mammal, canine, hound, wolf, fox, terrier, retriever, poodle",
     "cat": "animal, pet, kitten, mammal, feline, lion, tiger",
     "bird": "animal, duck, goose, chicken, pigeon, eagle, parrot, swan, gull, seagull, owl",

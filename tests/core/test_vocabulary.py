@@ -30,7 +30,8 @@ def test_no_background() -> None:
         ("puppies", "dog"),
         ("animal", "cat"),
         ("red car", "car"),
-        ("men", "person"),
+        ("men", "man"),
+        ("person", "child"),
         ("plant", "grass"),
     ],
 )

@@ -2,7 +2,8 @@
 
 The frozen start of the image tower is the teacher: its class token, projected by the first phase,
 says what an image or a crop shows. The student's patches have to say it, too: pooled over the cells
-of mosaics, over random boxes, and (for nouns of the captions) over the patches that fit the noun.
+of mosaics of crops, over random boxes of whole images, and (for nouns of the captions) over the
+patches that fit the noun. Whole images are no cells: their mean patch would call the sky "person".
 
 B canvases, g x g cells of one image each, A = B * g * g images, n x n patches of a cell,
 V width of the tower, D embedding width, W words, C classes
@@ -25,7 +26,7 @@ from atas_deploy.training.contrastive import cosines
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
-from atas_deploy.training.tiny.features import GRID, Boxes, read_pixels
+from atas_deploy.training.tiny.features import GRID, Boxes, cut, read_pixels
 
 PATCH = 16
 
@@ -111,19 +112,19 @@ class ImagePhaseData:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the student sees of some images.
+    """What the student sees of some whole images.
 
     Attributes:
         index: (A,) images.
         flipped: (A,) whether each is mirrored.
         patches: (A, n, n, V) in front of the projection.
-        image: (A, V) class tokens in front of the projection; None on mosaics.
+        image: (A, V) class tokens in front of the projection.
     """
 
     index: Tensor
     flipped: Tensor
     patches: Tensor
-    image: Tensor | None
+    image: Tensor
 
 
 class ImagePhase:
@@ -136,6 +137,8 @@ class ImagePhase:
         self.vit = DenseViT(clip.model.visual)
         self._mean, self._deviation = data.whole.mean(dim=0), data.whole.std(dim=0)
         self._teacher_projection = clip.model.visual.proj.detach().clone()
+        # All nouns alike: most images show people, but most patches do not.
+        self._rarity = 1.0 / data.mentions.sum(dim=0).clamp(min=1).double().numpy()
         self.scale = float(clip.model.logit_scale.detach().exp())
         clip.model.requires_grad_(False)
         clip.model.visual.requires_grad_(True)
@@ -156,15 +159,13 @@ class ImagePhase:
         order = np.random.default_rng((self.seed, step // 64)).permutation(len(self.data.pairs))
         readout = self.settings.readouts[int(rng.integers(len(self.settings.readouts)))]
         losses: Losses = {"loss": torch.zeros(())}
-        for layouts in (SINGLES, MOSAICS):
+        for layouts, losses_of in ((SINGLES, self._whole_images), (MOSAICS, self._crops)):
             layout = layouts[int(rng.integers(len(layouts)))]
             count = layout.count * layout.grid**2
             chosen = [int(i) for i in rng.choice(order, count, replace=False)]
-            for name, value in self._losses_of(self._look(chosen, layout, readout, rng), rng):
-                weighted = self._weight(name) * value
-                losses["loss"] = losses["loss"] + weighted
-                key = name if layout.grid == 1 else f"mosaic_{name}"
-                losses[key] = value.detach()
+            for name, value in losses_of(chosen, layout, readout, rng):
+                losses["loss"] = losses["loss"] + self._weight(name) * value
+                losses[name] = value.detach()
         return losses
 
     def _weight(self, name: str) -> float:
@@ -179,25 +180,48 @@ class ImagePhase:
         }
         return kinds[name.rpartition("_")[2]]
 
-    def _look(
+    def _whole_images(
         self, chosen: Sequence[int], layout: Layout, readout: str, rng: np.random.Generator
-    ) -> Views:
-        """Run the student over a layout."""
+    ) -> list[tuple[str, Tensor]]:
+        """Losses on whole images: boxes, nouns and class tokens."""
         flipped = torch.from_numpy(rng.random(len(chosen)) < 0.5)
         pixels = torch.stack([read_pixels(self.data.pairs, index) for index in chosen])
-        pixels = change_light(
-            torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels), rng
-        )
-        tokens, _ = self.vit.embed(arrange(pixels, layout))
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
+        patches, image = self._look(change_light(pixels, rng), layout, readout)
+        views = Views(torch.tensor(chosen), flipped, patches, image)
+        pooled = pool_boxes(patches, self.data.boxes[views.index], flipped)
+        found = self._imitate(pooled, self.data.crops[views.index].flatten(0, 1), "box")
+        found += self._imitate(image, self.data.whole[views.index], "class_token")
+        found.append(("nouns", self._ground_nouns(views, rng)))
+        found.append(("captions", self._find_captions(views, rng)))
+        return found
+
+    def _crops(
+        self, chosen: Sequence[int], layout: Layout, readout: str, rng: np.random.Generator
+    ) -> list[tuple[str, Tensor]]:
+        """Losses on mosaics: the mean patch of a cell imitates the class token of its crop."""
+        index = torch.tensor(chosen)
+        which = torch.from_numpy(rng.integers(0, self.data.boxes.shape[1], len(chosen)))
+        boxes = self.data.boxes[index, which]
+        pixels = [
+            cut(read_pixels(self.data.pairs, i), box) for i, box in zip(chosen, boxes, strict=True)
+        ]
+        patches, _ = self._look(change_light(torch.stack(pixels), rng), layout, readout)
+        return self._imitate(patches.mean(dim=(1, 2)), self.data.crops[index, which], "cell")
+
+    def _look(self, pixels: Tensor, layout: Layout, readout: str) -> tuple[Tensor, Tensor]:
+        """Run the student over images (A, 3, S, S) in a layout.
+
+        Returns:
+            patches of the images (A, n, n, V), and class tokens of the canvases (B, V), both in
+            front of the projection.
+        """
+        tokens, (side, _) = self.vit.embed(arrange(pixels, layout))
         tokens = self.vit.trunk(tokens)
         last = self.vit.visual.transformer.resblocks[-1]
         patches = self._norm(READOUTS[readout](last, tokens)[:, 1:])
-        side = layout.grid * layout.cell // PATCH
-        image = None
-        if layout.grid == 1:
-            image = self._norm(run_block(last, tokens)[:, 0])
         cells = split_cells(patches.reshape(layout.count, side, side, -1), layout.grid)
-        return Views(torch.tensor(chosen), flipped, cells, image)
+        return cells, self._norm(run_block(last, tokens)[:, 0])
 
     def _norm(self, tokens: Tensor) -> Tensor:
         """The final norm, in float32."""
@@ -210,21 +234,12 @@ class ImagePhase:
         with torch.autocast(tokens.device.type, enabled=False):
             return F.normalize(tokens @ self.vit.visual.proj, dim=-1)
 
-    def _losses_of(self, views: Views, rng: np.random.Generator) -> list[tuple[str, Tensor]]:
-        """Losses of one layout by name."""
-        whole = self.data.whole[views.index]
-        found = self._imitate(views.patches.mean(dim=(1, 2)), whole, "cell")
-        found.append(("nouns", self._ground_nouns(views, rng)))
-        if views.image is None:
-            return found
-        pooled = pool_boxes(views.patches, self.data.boxes[views.index], views.flipped)
-        found += self._imitate(pooled, self.data.crops[views.index].flatten(0, 1), "box")
-        found += self._imitate(views.image, whole, "class_token")
+    def _find_captions(self, views: Views, rng: np.random.Generator) -> Tensor:
+        """Each image finds a caption of its own among one of every image."""
         pick = torch.from_numpy(rng.integers(0, self.data.captions.shape[1], len(self.data.whole)))
         bank = self.data.captions[torch.arange(len(pick)), pick]
         logits = self.scale * cosines(self._project(views.image), bank)
-        found.append(("captions", F.cross_entropy(logits, views.index)))
-        return found
+        return F.cross_entropy(logits, views.index)
 
     def _imitate(self, student: Tensor, teacher: Tensor, what: str) -> list[tuple[str, Tensor]]:
         """Distances of features (A, V) to the teacher's, in four ways."""
@@ -263,7 +278,9 @@ class ImagePhase:
         """
         mentions = self.data.mentions[views.index]
         image, noun = mentions.nonzero(as_tuple=True)
-        few = torch.from_numpy(rng.permutation(len(image))[: self.settings.nouns])
+        odds = self._rarity[noun.numpy()]
+        count = min(self.settings.nouns, len(noun))
+        few = torch.from_numpy(rng.choice(len(noun), count, replace=False, p=odds / odds.sum()))
         image, noun = image[few], noun[few]
         patches = self._project(views.patches.flatten(1, 2))[image]
         fit = (patches * self.data.nouns[noun][:, None]).sum(dim=-1)
