@@ -15,6 +15,11 @@ def embedded_models() -> list[str]:
     return sorted(folder.parent.name for folder in EMBEDDED.glob(f"*/{MANIFEST}"))
 
 
+def weights_source(model: str) -> str:
+    """Where to load weights from: the folder of an embedded model, else the name as given."""
+    return str(EMBEDDED / model) if model in embedded_models() else model
+
+
 def open_model(model: str | Path | Bundle) -> Bundle:
     """Find and open a bundle.
 

@@ -1,6 +1,6 @@
 """Measure a bundle on the development data and print JSON.
 
-    python benchmarks/measure_quality.py --data DATA [--model atas-tiny]
+    python benchmarks/measure_quality.py --data DATA [--model atas-tiny] [--short-side 336]
 
 - retrieval: text-to-image and image-to-text recall on the 1,000 held-out Flickr8k images of
   `training/data/flickr8k_heldout.txt` (no caption or image of them was trained on).
@@ -16,6 +16,7 @@ import json
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--model", default="atas-tiny")
+    parser.add_argument("--short-side", type=int, help="of coco and dog; default: the model's")
     parser.add_argument("--only", choices=["retrieval", "coco", "dog"])
     args = parser.parse_args()
     bundle = open_model(args.model)
+    if args.short_side:
+        manifest = replace(bundle.manifest, short_side=args.short_side)
+        bundle = replace(bundle, manifest=manifest)
     measures = {"retrieval": retrieval, "coco": coco, "dog": dog}
     report: dict[str, Any] = {
         "model": bundle.manifest.name,

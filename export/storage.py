@@ -8,6 +8,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from atas_deploy.core.errors import ExportError
+
 MIN_ELEMENTS = 4096
 """Smaller tensors stay as they are: a cast for each bias would cost more than it saves."""
 
@@ -68,3 +70,22 @@ def compact_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             tensor = tensor.half()
         compact[name] = tensor
     return compact
+
+
+@torch.no_grad()
+def round_weights(model: torch.nn.Module) -> None:
+    """Round all float32 parameters and buffers to values that float16 holds, in place.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.dtype != torch.float32:
+            continue
+        rounded = tensor.half().float()
+        if bool((rounded.isinf() & ~tensor.isinf()).any()):
+            raise ExportError(
+                f"The weight {name} reaches {float(tensor.abs().max()):.3g}, more than float16 "
+                "holds (65504); export without --fp16-weights."
+            )
+        tensor.copy_(rounded)

@@ -19,6 +19,7 @@ from atas_deploy.clip.model import (
 from atas_deploy.clip.weights import load_model
 from atas_deploy.core.bundle import MERGES
 from atas_deploy.core.errors import CheckpointError, ConfigError
+from atas_deploy.models import weights_source
 from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
 from atas_deploy.training.contrastive import (
     ContrastiveObjective,
@@ -128,7 +129,7 @@ def train_contrastive(options: TrainOptions, *, hooks: Hooks | None = None) -> T
 
 
 def open_start(source: str, *, seed: int) -> ClipModel:
-    """Load the model to start from: a folder, an open_clip name or a configuration file.
+    """Load the model to start from: a name, a folder or a configuration file.
 
     A configuration gives random weights; its tokenizer is `tokenizer/merges.txt.gz` beside it, or
     CLIP's own.
@@ -139,7 +140,7 @@ def open_start(source: str, *, seed: int) -> ClipModel:
     """
     path = Path(source)
     if path.suffix != ".json":
-        return load_model(source)
+        return load_model(weights_source(source))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = with_preprocessing({**content, "model_cfg": content["model_cfg"]})

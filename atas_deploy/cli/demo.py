@@ -1,4 +1,4 @@
-"""`atas-deploy demo`: the main job on photographs that scikit-learn carries."""
+"""`atas-deploy demo`: the main job on a photograph that scikit-learn carries."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_CLASSES = "sky,building,tree,flower"
+_CLASSES = "sky,building,tree"
 _HEIGHT, _WIDTH = 360, 480
 _FRAMES, _RATE = 75, 15
 
@@ -29,10 +29,9 @@ _FRAMES, _RATE = 75, 15
 )
 @click.option("--model", default="atas-tiny", show_default=True, help="Name or bundle folder.")
 def demo(out: Path, *, model: str) -> None:
-    """Segment two sample photos and a clip panned over one of them.
+    """Segment a sample photo and a clip panned over it.
 
-    The photos come with scikit-learn: "china" by danielbuechele and "flower" by vultilion, both
-    CC BY 2.0.
+    The photo, by danielbuechele, CC BY 2.0, comes with scikit-learn.
     """
     samples = make_samples(out / "samples")
     run_segment(
@@ -49,10 +48,10 @@ def demo(out: Path, *, model: str) -> None:
 
 
 def make_samples(folder: Path) -> list[Path]:
-    """Write china.jpg, flower.jpg and china-pan.mp4; return their paths.
+    """Write china.jpg and china-pan.mp4; return their paths.
 
     Raises:
-        BackendUnavailableError: scikit-learn, which carries the photos, is not installed.
+        BackendUnavailableError: scikit-learn, which carries the photo, is not installed.
         OutputError: a file cannot be written.
     """
     from atas_deploy.core.files import output_error
@@ -63,20 +62,19 @@ def make_samples(folder: Path) -> list[Path]:
         from sklearn.datasets import load_sample_image
     except ImportError as exc:
         raise BackendUnavailableError(
-            'The sample photos come with scikit-learn: pip install "atas-deploy[demo]".'
+            'The sample photo comes with scikit-learn: pip install "atas-deploy[demo]".'
         ) from exc
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise output_error(folder, exc) from exc
-    china, flower = (load_sample_image(f"{name}.jpg") for name in ("china", "flower"))
-    write_image(folder / "china.jpg", china)
-    write_image(folder / "flower.jpg", flower)
-    clip = folder / "china-pan.mp4"
+    china = load_sample_image("china.jpg")
+    photo, clip = folder / "china.jpg", folder / "china-pan.mp4"
+    write_image(photo, china)
     with VideoWriter(clip, size=(_HEIGHT, _WIDTH), rate=Fraction(_RATE)) as writer:
         for i in range(_FRAMES):
             writer.write(pan(china, i / (_FRAMES - 1)))
-    return [folder / "china.jpg", folder / "flower.jpg", clip]
+    return [photo, clip]
 
 
 def pan(image: "npt.NDArray[np.uint8]", t: float) -> "npt.NDArray[np.uint8]":

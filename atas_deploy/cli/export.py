@@ -35,6 +35,11 @@ _MAX_PHOTOS = 8
     multiple=True,
     help="Image, folder or glob to prove the graphs on as well (the first 8 images); repeat.",
 )
+@click.option(
+    "--fp16-weights",
+    is_flag=True,
+    help="Round the weights to float16 first: half the file; arithmetic stays float32.",
+)
 @click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -47,22 +52,31 @@ def export(*, quiet: bool, **options: Any) -> None:
 
 
 def run_export(
-    *, model: str, readout: str | None, out: Path | None, photos: tuple[str, ...], **settings: Any
+    *,
+    model: str,
+    readout: str | None,
+    out: Path | None,
+    photos: tuple[str, ...],
+    fp16_weights: bool,
+    **settings: Any,
 ) -> Any:
     """Load the model, export it and return the bundle."""
     from atas_deploy.core.errors import BackendUnavailableError
-    from atas_deploy.models import EMBEDDED, embedded_models
+    from atas_deploy.models import weights_source
 
     try:
         from atas_deploy.clip.weights import load_model
         from atas_deploy.export.bundle import default_readout, export_bundle
+        from atas_deploy.export.storage import round_weights
     except ModuleNotFoundError as exc:
         raise BackendUnavailableError(
             f"Export needs {exc.name}, which is not installed; "
             'run pip install "atas-deploy[export]".'
         ) from exc
-    loaded = load_model(EMBEDDED / model if model in embedded_models() else model)
+    loaded = load_model(weights_source(model))
     readout = readout or default_readout(loaded)
+    if fp16_weights:
+        round_weights(loaded.model)
     return export_bundle(
         loaded,
         out or Path(f"{loaded.name}-{readout}"),

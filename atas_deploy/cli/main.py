@@ -42,7 +42,7 @@ COMMANDS = {
     "train": ("atas_deploy.cli.train", "Train a model."),
     "models": ("atas_deploy.cli.models", "List models, or show and verify one."),
     "doctor": ("atas_deploy.cli.doctor", "Show versions and devices; find problems and cures."),
-    "demo": ("atas_deploy.cli.demo", "Segment two sample photos and a clip."),
+    "demo": ("atas_deploy.cli.demo", "Segment a sample photo and a clip."),
 }
 
 

@@ -34,9 +34,10 @@ _SHOWN = 10
 @click.option(
     "-m",
     "--model",
-    required=True,
-    help="Model folder, open_clip name such as ViT-B-16/openai, or an open_clip_config.json to "
-    "start from random weights.",
+    default="atas-tiny",
+    show_default=True,
+    help="Embedded model, model or bundle folder, open_clip name such as ViT-B-16/openai, or an "
+    "open_clip_config.json to start from random weights.",
 )
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run."

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
+from atas_deploy.core.errors import ExportError
 from atas_deploy.export.storage import (
     compact_state,
     fits_fp16,
+    round_weights,
     store_weights,
     weight_storage,
 )
@@ -104,3 +106,21 @@ def test_state_dict_is_compact_and_exact(half: np.ndarray) -> None:
     for name, tensor in state.items():
         assert torch.equal(compact[name].to(tensor.dtype), tensor)
         assert compact[name].shape == tensor.shape
+
+
+def test_rounded_weights_fit_float16() -> None:
+    """After rounding every tensor is exact in float16, masks with infinities included."""
+    model = torch.nn.Linear(3, 5)
+    model.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+    before = model.weight.detach().clone()
+    round_weights(model)
+    assert all(fits_fp16(tensor.detach().numpy()) for tensor in model.state_dict().values())
+    torch.testing.assert_close(model.weight, before, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_beyond_float16_are_refused() -> None:
+    """A weight that would become infinite is named."""
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(model.bias, 1e6)
+    with pytest.raises(ExportError, match="bias reaches 1e"):
+        round_weights(model)
