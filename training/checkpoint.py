@@ -82,7 +82,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             torch.save(dict(state), part)
     except RuntimeError as exc:  # torch's zip writer hides the operating system's error
         raise OutputError(
-            f"cannot write {folder / CHECKPOINT} ({exc}): free some space or choose another disk"
+            f"Cannot write {folder / CHECKPOINT} ({exc}): free some space or choose another disk"
         ) from exc
 
 

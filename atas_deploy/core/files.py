@@ -37,7 +37,7 @@ def output_error(target: Path, cause: Exception) -> OutputError:
     """
     code = getattr(cause, "errno", None)
     reason = _CAUSES.get(code or 0) or getattr(cause, "strerror", None) or str(cause)
-    return OutputError(f"cannot write {target}: {reason}")
+    return OutputError(f"Cannot write {target}: {reason}")
 
 
 def part_path(target: Path) -> Path:

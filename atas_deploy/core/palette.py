@@ -68,7 +68,7 @@ def class_palette(num_classes: int) -> npt.NDArray[np.uint8]:
     """
     if not 0 <= num_classes <= MAX_CLASSES:
         raise ConfigError(
-            f"got {num_classes} classes, but a palette holds 0 to {MAX_CLASSES}: use fewer"
+            f"Got {num_classes} classes, but a palette holds 0 to {MAX_CLASSES}: use fewer"
         )
     size = next(s for s in (len(_HAND_PICKED), _SPREAD, MAX_CLASSES) if s >= num_classes)
     return np.concatenate([np.array([BACKGROUND_COLOR], np.uint8), _colors(size)[:num_classes]])

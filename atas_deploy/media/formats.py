@@ -69,10 +69,10 @@ def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
     suffix = path.suffix.lower()
     is_jpeg = suffix in _JPEG_SUFFIXES
     if suffix != ".png" and not is_jpeg:
-        raise OutputError(f"cannot write {path}: name it .png or .jpg instead of {suffix!r}")
+        raise OutputError(f"Cannot write {path}: name it .png or .jpg instead of {suffix!r}")
     if is_jpeg and max(image.shape) > JPEG_MAX_SIDE:
         raise OutputError(
-            f"cannot write {path}: a side of {max(image.shape)} pixels is more than the "
+            f"Cannot write {path}: a side of {max(image.shape)} pixels is more than the "
             f"{JPEG_MAX_SIDE} that JPEG can hold: name it .png"
         )
     try:
@@ -86,14 +86,14 @@ def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 
 def _refused(path: Path, image: npt.NDArray[np.uint8]) -> OutputError:
-    return OutputError(f"cannot write {path}: the encoder refused an image of shape {image.shape}")
+    return OutputError(f"Cannot write {path}: the encoder refused an image of shape {image.shape}")
 
 
 def _check_labels(labels: npt.NDArray[np.integer], *, num_classes: int) -> None:
     known = (labels <= num_classes) | (labels == void_label(num_classes))
     if labels.ndim != 2 or not known.all() or labels.min(initial=0) < 0:
         raise InputError(
-            f"a label map of shape {labels.shape} goes up to {labels.max(initial=0)}, expected "
+            f"A label map of shape {labels.shape} goes up to {labels.max(initial=0)}, expected "
             f"(height, width) and labels 0 to {num_classes}: give a palette with more rows"
         )
 

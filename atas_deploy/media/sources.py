@@ -86,7 +86,7 @@ def find_sources(inputs: Sequence[str], *, exclude: Path | None = None) -> Found
         InputError: If there is no source at all.
     """
     if not inputs:
-        raise InputError("no input was given: name an image, a video, a folder or a glob")
+        raise InputError("No input was given: name an image, a video, a folder or a glob")
     excluded = None if exclude is None else _real(exclude)
     found: dict[Path, _File] = {}
     problems: list[Problem] = []
@@ -107,11 +107,11 @@ def _find(asked: str, *, excluded: Path | None) -> tuple[list[_File], list[str]]
     problems: list[str] = []
     # os.path, since Path raises on names that are too long for the system
     if os.path.isdir(path):  # noqa: PTH112
-        what, media = f"the folder {asked}", _media(_walk(path, problems), root=path)
+        what, media = f"The folder {asked}", _media(_walk(path, problems), root=path)
     elif glob.has_magic(asked) and not os.path.exists(path):  # noqa: PTH110
         # The module, since Path.glob knows neither absolute patterns nor hidden files.
         matches = map(Path, sorted(glob.iglob(asked, recursive=True)))  # noqa: PTH207
-        what, media = f"glob {asked!r}", _media(matches, root=_fixed_part(path))
+        what, media = f"The glob {asked!r}", _media(matches, root=_fixed_part(path))
     else:
         try:
             return [_File(path, _sniff(path), path.parent)], []

@@ -68,7 +68,7 @@ def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
 def test_causes_come_with_a_cure(number: int, words: str) -> None:
     """What the system reports becomes one sentence that names the file."""
     message = str(output_error(Path("x.png"), OSError(number, "Input/output error")))
-    assert message.startswith("cannot write x.png: ")
+    assert message.startswith("Cannot write x.png: ")
     assert words in message
 
 

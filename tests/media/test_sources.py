@@ -134,7 +134,7 @@ def test_bad_inputs_do_not_spoil_good_ones(tree: Path) -> None:
     ]
     assert found.problems[1] == Problem(
         "in/empty",
-        "the folder in/empty holds no image or video: check the path and the file suffixes",
+        "The folder in/empty holds no image or video: check the path and the file suffixes",
     )
 
 
@@ -200,7 +200,7 @@ def test_damaged_files_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ([], "no input was given: name"),
+        ([], "No input was given: name"),
         (["in/missing.jpg"], "does not exist.*check the path"),
         (["in/*.bmp"], r"glob 'in/\*\.bmp' holds no image or video: check"),
         (["in/notes.txt"], "neither an image nor a video"),
@@ -215,5 +215,5 @@ def test_errors_name_the_cure(inputs: list[str], words: str) -> None:
 
 def test_empty_folder(tmp_path: Path) -> None:
     """A folder without media is an error."""
-    with pytest.raises(InputError, match=r"the folder .* holds no image or video"):
+    with pytest.raises(InputError, match=r"The folder .* holds no image or video"):
         find_sources([str(tmp_path)])

@@ -117,7 +117,7 @@ class VideoWriter:
         """
         if image.shape != (*self._size, 3):
             raise InputError(
-                f"got an image of shape {image.shape}, expected {(*self._size, 3)}: "
+                f"Got an image of shape {image.shape}, expected {(*self._size, 3)}: "
                 "one video has one size"
             )
         encodable = self._to_yuv(image)
@@ -136,7 +136,7 @@ class VideoWriter:
         """
         if self._end is None:
             self.abort()
-            raise OutputError(f"cannot write {self.path}: a video needs at least one frame")
+            raise OutputError(f"Cannot write {self.path}: a video needs at least one frame")
         try:
             with self._translated():
                 self._container.mux(self._stream.encode(None))
@@ -231,7 +231,7 @@ def _size_and_rate(
     size = source.size if size is None and source is not None else size
     rate = source.rate if rate is None and source is not None else rate
     if size is None or rate is None or rate <= 0:
-        raise InputError(f"got size {size} and rate {rate}: give both, or the source of the video")
+        raise InputError(f"Got size {size} and rate {rate}: give both, or the source of the video")
     return size, rate
 
 
