@@ -10,12 +10,9 @@
 """
 
 import argparse
-import csv
-import io
 import json
-import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +24,14 @@ from PIL import Image
 from atas_deploy import Segmenter
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
-from atas_deploy.core.metrics import class_iou, confusion_matrix
+from atas_deploy.core.metrics import class_iou, confusion_matrix, retrieval_recall
 from atas_deploy.media.video import VideoReader
 from atas_deploy.models import open_model
+from atas_deploy.training.pairs import open_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "atas_deploy" / "training" / "data" / "flickr8k_heldout.txt"
 DOG_POLYGONS = ROOT / "benchmarks" / "data" / "dog_polygons.json"
-BATCH = 16
 
 
 def main() -> None:
@@ -66,46 +63,32 @@ def main() -> None:
 
 def retrieval(bundle: Bundle, data: Path) -> dict[str, Any]:
     """Recall at 1, 5, 10 in both directions, in percent."""
-    names = HELD_OUT.read_text().split()
-    captions: dict[str, list[str]] = {name: [] for name in names}
-    with (data / "flickr8k" / "captions.csv").open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["image"] in captions:
-                captions[row["image"]].append(row["caption"].strip())
+    flickr = data / "flickr8k"
+    pairs = open_pairs(flickr / "images_224.tar", flickr / "captions.csv")
+    pairs = pairs.subset(HELD_OUT.read_text(encoding="utf-8").split())
     backend, tokenizer = OrtBackend(bundle), bundle.tokenizer()
-    pictures = dict(read_tar(data / "flickr8k" / "images_224.tar", set(names)))
     images = np.concatenate(
         [
-            backend.encode_images(np.stack([pictures[n] for n in names[i : i + BATCH]])).image
-            for i in range(0, len(names), BATCH)
+            backend.encode_images(np.stack([pairs.read(name) for name in names])).image
+            for names in batches(pairs.names, 16)
         ]
     )
-    texts = [text for name in names for text in captions[name]]
-    owner = np.repeat(np.arange(len(names)), [len(captions[name]) for name in names])
+    texts = [text for captions in pairs.captions for text in captions]
+    owner = np.repeat(np.arange(len(pairs)), [len(captions) for captions in pairs.captions])
     features = np.concatenate(
-        [backend.encode_texts(tokenizer(texts[i : i + 256])) for i in range(0, len(texts), 256)]
+        [backend.encode_texts(tokenizer(part)) for part in batches(texts, 256)]
     )
-    similarity = features @ images.T
-    own = similarity[np.arange(len(texts)), owner]
-    text_rank = (similarity > own[:, None]).sum(1)
-    best_own = np.array([own[owner == i].max() for i in range(len(names))])
-    foreign = np.where(owner[:, None] == np.arange(len(names)), -np.inf, similarity)
-    image_rank = (foreign > best_own).sum(0)
     return {
-        "images": len(names),
+        "images": len(pairs),
         "captions": len(texts),
-        **{f"text_to_image_R@{k}": percent((text_rank < k).mean()) for k in (1, 5, 10)},
-        **{f"image_to_text_R@{k}": percent((image_rank < k).mean()) for k in (1, 5, 10)},
+        **retrieval_recall(images, features, owner),
     }
 
 
-def read_tar(path: Path, names: set[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and (H, W, 3) uint8 RGB of the wanted members."""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name = Path(member.name).name
-            if name in names and (stream := archive.extractfile(member)):
-                yield name, np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
+def batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def coco(bundle: Bundle, data: Path) -> dict[str, Any]:

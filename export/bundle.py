@@ -24,6 +24,7 @@ from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import (
     FORMAT,
     IMAGE_ENCODER,
+    LICENSE_TEXTS,
     MANIFEST,
     MERGES,
     MODEL_CONFIG,
@@ -42,7 +43,7 @@ from atas_deploy.export.storage import compact_state, store_weights, weight_stor
 from atas_deploy.export.to_onnx import OPSET, ImageGraph, image_to_onnx, text_to_onnx
 
 _TOOLS = ("torch", "open_clip_torch", "onnx", "onnxscript")
-_CARRIED = ("LICENSE*", "LICENCE*", "MODEL_CARD.md", "README.md")  # texts that go with the weights
+_CARRIED = (*LICENSE_TEXTS, "MODEL_CARD.md", "README.md")
 _SHORT_SIDE = 336
 _LARGEST_PROTO = 2**31 - 1
 

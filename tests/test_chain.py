@@ -35,6 +35,9 @@ def test_train_export_segment(tmp_path: Path) -> None:
     )
     assert "onnxruntime" in run("export", "--model", trained, "--out", bundle)
     assert json.loads((bundle / "parity.json").read_text())["stages"]
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["license"] == "LicenseRef-atas-tiny-weights", "derived weights stay bound"
+    assert (bundle / "LICENSE.txt").is_file()
     run(
         *("segment", photos / "0.png", "--classes", "sky,grass", "--model", bundle),
         *("--out", out, "--short-side", "64"),

@@ -1,6 +1,7 @@
 """One training run as the command line asks for it: data, model, method, loop, model folder."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from atas_deploy.clip.model import (
     with_preprocessing,
 )
 from atas_deploy.clip.weights import load_model
-from atas_deploy.core.bundle import MERGES
+from atas_deploy.core.bundle import LICENSE_TEXTS, MERGES
 from atas_deploy.core.errors import CheckpointError, ConfigError
+from atas_deploy.core.files import atomic_path
 from atas_deploy.models import weights_source
 from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
 from atas_deploy.training.contrastive import (
@@ -28,6 +30,8 @@ from atas_deploy.training.contrastive import (
 )
 from atas_deploy.training.loop import Hooks, LoopSettings, run
 from atas_deploy.training.pairs import Pairs, open_pairs
+
+_INHERITED = ("architecture", "readout", "license", "short_side")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +105,8 @@ def train_contrastive(options: TrainOptions, *, hooks: Hooks | None = None) -> T
     )
     objective = ContrastiveObjective(clip, pairs, method, seed=options.seed)
     settings = _loop_settings(options, len(pairs))
+
+    _carry_license(clip, options.out)
 
     def save(step: int) -> None:
         write_model(
@@ -210,6 +216,14 @@ def _check_folder(options: TrainOptions) -> None:
         )
 
 
+def _carry_license(clip: ClipModel, out: Path) -> None:
+    """Copy the licence texts of the weights that training starts from: they bind what comes out."""
+    for pattern in LICENSE_TEXTS:
+        for text in clip.folder.glob(pattern) if clip.folder else ():
+            with atomic_path(out / text.name) as part:
+                shutil.copyfile(text, part)
+
+
 def _record(options: TrainOptions, pairs: Pairs, clip: ClipModel, *, step: int) -> dict[str, Any]:
     """Content of training.json."""
     settings = {
@@ -217,8 +231,10 @@ def _record(options: TrainOptions, pairs: Pairs, clip: ClipModel, *, step: int) 
         for key, value in asdict(options).items()
         if key not in {"resume", "out"}
     }
+    inherited = {key: clip.record[key] for key in _INHERITED if key in clip.record}
     return {
         "name": options.out.resolve().name,
+        **inherited,
         "method": "contrastive",
         "version": __version__,
         "torch": torch.__version__,

@@ -33,6 +33,7 @@ MERGES = "tokenizer/merges.txt.gz"
 PARITY = "parity.json"
 WEIGHTS = "weights.safetensors"
 MODEL_CONFIG = "open_clip_config.json"
+LICENSE_TEXTS = ("LICENSE*", "LICENCE*")  # patterns of the texts that go with weights
 REQUIRED = (IMAGE_ENCODER, TEXT_ENCODER, MERGES, PARITY)
 
 

@@ -1,4 +1,4 @@
-"""Segmentation metrics from a confusion matrix, streamed image by image."""
+"""Metrics: segmentation from a confusion matrix, streamed image by image, and retrieval."""
 
 import numpy as np
 import numpy.typing as npt
@@ -36,3 +36,33 @@ def class_iou(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     union = confusion.sum(0) + confusion.sum(1) - hits
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(union > 0, hits / union, np.nan))
+
+
+def retrieval_recall(
+    image_features: npt.NDArray[np.float32],
+    text_features: npt.NDArray[np.float32],
+    owner: npt.NDArray[np.integer],
+) -> dict[str, float]:
+    """Recall at 1, 5 and 10 in percent, of images by their texts and of texts by their image.
+
+    Args:
+        image_features: (M, D), L2-normalised.
+        text_features: (T, D), L2-normalised.
+        owner: (T,) image of each text; each image has one at least.
+
+    Returns:
+        "text_to_image_R@1" and so on; an image finds its texts if one of them ranks high enough.
+    """
+    cosines = text_features @ image_features.T
+    own = cosines[np.arange(len(owner)), owner]
+    mine = owner[:, None] == np.arange(len(image_features))
+    best = np.where(mine, cosines, -np.inf).max(axis=0)
+    ranks = {
+        "text_to_image": (cosines > own[:, None]).sum(axis=1),
+        "image_to_text": (np.where(mine, -np.inf, cosines) > best).sum(axis=0),
+    }
+    return {
+        f"{direction}_R@{k}": round(100 * float((rank < k).mean()), 2)
+        for direction, rank in ranks.items()
+        for k in (1, 5, 10)
+    }

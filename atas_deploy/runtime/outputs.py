@@ -105,11 +105,12 @@ class OutputFolder:
         """Write the files of an image and return its line of results."""
         targets = self.make_room(source)
         write_label_png(targets["labels"], result.labels, self._palette)
-        by_area = sorted(result.summary(), key=lambda entry: -float(entry["area"]))
+        classes = result.summary()
+        by_area = sorted(classes, key=lambda entry: -float(entry["area"]))
         present = [int(entry["id"]) for entry in by_area]
         write_image(targets["overlay"], self.overlay(image, result, legend=present))
         files = {kind: path.relative_to(self.path).as_posix() for kind, path in targets.items()}
-        return {"source": str(source.path), **_size(image), **files, "classes": result.summary()}
+        return {"source": str(source.path), **_size(image), **files, "classes": classes}
 
     def overlay(
         self,

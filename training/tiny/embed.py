@@ -5,6 +5,7 @@ T texts, M images, D embedding width
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,11 +13,11 @@ from torch.nn import functional as F
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
+from atas_deploy.core.metrics import retrieval_recall
 from atas_deploy.core.vocabulary import DEFAULT_TEMPLATES
 from atas_deploy.training.contrastive import encode_texts
 from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.tiny.features import pixel_batches
-from atas_deploy.training.tiny.split import recall
 
 _TEXTS_AT_ONCE = 4096
 
@@ -42,7 +43,7 @@ def measure_retrieval(clip: ClipModel, pairs: Pairs) -> dict[str, float]:
     owner = [image for image, captions in enumerate(pairs.captions) for _ in captions]
     with torch.autocast("cpu", torch.bfloat16):
         images, queries = embed_images(DenseViT(clip.model.visual), pairs), encode(clip, texts)
-    return recall(images, queries, torch.tensor(owner))
+    return retrieval_recall(images.numpy(), queries.numpy(), np.array(owner))
 
 
 def embed_images(vit: DenseViT, pairs: Pairs) -> Tensor:

@@ -28,8 +28,6 @@ from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
 from atas_deploy.training.tiny.features import GRID, Boxes, cut, read_pixels
 
-PATCH = 16
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
