@@ -1,0 +1,6 @@
+"""From features and words to label maps, exactly, at a cost that hardly grows with the words."""
+
+from atas_deploy.core.masks.definition import FloatArray, LabelMap, Labels, as_labels
+from atas_deploy.core.masks.label import label_map
+
+__all__ = ["FloatArray", "LabelMap", "Labels", "as_labels", "label_map"]

@@ -1,0 +1,220 @@
+"""Cells of the patch grid where several queries compete, and who wins each pixel there.
+
+Inside a cell the logit of a query is bilinear, a convex combination of its values at the four
+corners. So is the difference of two queries: a query that is behind another one at all corners is
+behind it everywhere in the cell and cannot win. The same holds in any rectangle within a cell.
+
+    M cells (or rectangles), Q queries, P pairs of a cell and a query that may win in it
+    corners: upper left, upper right, lower left, lower right
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.masks.axis import Axis
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contest:
+    """Cells with the queries that may win in them, cells with most queries first.
+
+    Attributes:
+        cell: (M,) the caller's number of each cell.
+        start: (M,) first pair of each cell.
+        count: (M,) number of its pairs, descending.
+        query: (P,) the query of each pair, ascending within a cell.
+        corners: (4, P) its logits at the corners of the cell (not of a rectangle within it).
+    """
+
+    cell: IntArray
+    start: IntArray
+    count: IntArray
+    query: IntArray
+    corners: FloatArray
+
+
+def label_cells(
+    nodes: FloatArray,
+    corners: IntArray,
+    winners: IntArray,
+    rows: Axis,
+    columns: Axis,
+    first: int,
+) -> npt.NDArray[np.int32]:
+    """Find the winning query of every pixel in some rows of cells.
+
+    1. One winner at all four corners of a cell wins everywhere in it: fill.
+    2. Else few queries can win. The cell is cut into blocks of up to 8 x 8 pixels, and the same
+       argument settles the blocks whose corner pixels have one winner.
+    3. In the blocks that remain the few queries are compared pixel by pixel.
+
+    Args:
+        nodes: (N, Q) logits of the nodes around the cells.
+        corners: (r, c, 4) the nodes at the corners of each cell.
+        winners: (N,) the query with the largest logit of each node.
+        rows: the axis of rows.
+        columns: the axis of columns, of c cells.
+        first: the upper one of the r rows of cells.
+
+    Returns:
+        (pixels of the r rows, W) int32.
+    """
+    r, c = corners.shape[:2]
+    at_corners = winners[corners]
+    blocks = at_corners[:, None, :, None, 0].astype(np.int32)
+    blocks = blocks.repeat(rows.blocks, axis=1).repeat(columns.blocks, axis=3)
+    several = (at_corners[..., 1:] != at_corners[..., :1]).any(axis=2)
+    several &= np.outer(np.diff(rows.edges)[first : first + r] > 0, np.diff(columns.edges) > 0)
+    row, column = np.nonzero(several)
+    contest = find_contest(nodes, corners[row, column], at_corners[row, column])
+    row, column = row[contest.cell], column[contest.cell]
+
+    fy, fx = _ends(rows)[first + row], _ends(columns)[column]
+    ends_y, ends_x = (f.reshape(len(row), 2 * f.shape[1]) for f in (fy, fx))
+    pairs = sample_winners(contest, ends_y, ends_x)
+    pairs = pairs.reshape(len(row), rows.blocks, 2, columns.blocks, 2).transpose(0, 1, 3, 2, 4)
+    pairs = pairs.reshape(*pairs.shape[:3], 4)
+    blocks[row, :, column, :] = contest.query[pairs[..., 0]]
+    top, bottom = rows.edges[first], rows.edges[first + r]
+    out = blocks.reshape(r * rows.blocks, c * columns.blocks)[:, columns.block]
+    out = out[rows.block[top:bottom] - first * rows.blocks]
+
+    cell, part_y, part_x = np.nonzero((pairs[..., 1:] != pairs[..., :1]).any(axis=-1))
+    few = narrow_contest(
+        contest, cell, pairs[cell, part_y, part_x], fy[cell, part_y], fx[cell, part_x]
+    )
+    cell, part_y, part_x = cell[few.cell], part_y[few.cell], part_x[few.cell]
+    y = _pixels(rows, first + row[cell], part_y)
+    x = _pixels(columns, column[cell], part_x)
+    inside = sample_winners(few, rows.fraction[y], columns.fraction[x])
+    out[y[:, :, None] - top, x[:, None, :]] = few.query[inside]
+    return out
+
+
+def corners_of_cells(nodes: IntArray) -> IntArray:
+    """(r + 1, c + 1) nodes to those at the corners of the cells, (r, c, 4)."""
+    return np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, :-1], nodes[1:, 1:]], axis=-1)
+
+
+def find_contest(nodes: FloatArray, corners: IntArray, winners: IntArray) -> Contest:
+    """Find the queries that may win somewhere in each cell.
+
+    Args:
+        nodes: (N, Q) logits of the nodes.
+        corners: (M, 4) the nodes at the corners of each cell.
+        winners: (M, 4) the query with the largest logit at each corner.
+    """
+    pivots = [nodes[corners, winner[:, None]].T for winner in winners.T]
+    floor = np.max([pivot.min(axis=0) for pivot in pivots], axis=0)
+    highest = nodes[corners[:, 0]]
+    for corner in (1, 2, 3):
+        np.maximum(highest, nodes[corners[:, corner]], out=highest)
+    cell, query = np.nonzero(highest >= floor[:, None])
+    values = nodes[corners.T[:, cell], query]
+    kept = _unbeaten(values, pivots, np.bincount(cell, minlength=len(corners)))
+    return _contest(cell[kept], query[kept], values[:, kept], cells=len(corners))
+
+
+def narrow_contest(
+    contest: Contest, parent: IntArray, winners: IntArray, fy: FloatArray, fx: FloatArray
+) -> Contest:
+    """Find the queries that may win in rectangles within the cells of a contest.
+
+    Args:
+        contest: the cells.
+        parent: (M',) row of the contest that each rectangle lies in.
+        winners: (M', 4) the pair with the largest logit at each corner of a rectangle.
+        fy: (M', 2) places of its upper and its lower edge in the cell, in [0, 1].
+        fx: (M', 2) places of its left and its right edge.
+    """
+    count = contest.count[parent]
+    rectangle = np.repeat(np.arange(len(parent)), count)
+    rank = np.arange(len(rectangle)) - np.repeat(np.cumsum(count) - count, count)
+    pair = contest.start[parent][rectangle] + rank
+    values = _at_corners(contest.corners[:, pair], fy[rectangle], fx[rectangle])
+    pivots = [_at_corners(contest.corners[:, winner], fy, fx) for winner in winners.T]
+    kept = _unbeaten(values, pivots, count)
+    pair = pair[kept]
+    return _contest(
+        rectangle[kept], contest.query[pair], contest.corners[:, pair], cells=len(parent)
+    )
+
+
+def sample_winners(contest: Contest, fy: FloatArray, fx: FloatArray) -> npt.NDArray[np.int32]:
+    """The winner at samples of each cell.
+
+    Args:
+        contest: M cells.
+        fy: (M, Y) places of the samples between the upper and the lower corners, in [0, 1].
+        fx: (M, X) places between the left and the right corners.
+
+    Returns:
+        (M, Y, X) int32 pairs of the contest: the largest logit, the lowest query on ties.
+    """
+    shape = (len(contest.cell), fy.shape[1], fx.shape[1])
+    best, winner = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
+    for rank in range(int(contest.count.max(initial=0))):
+        n = int(np.searchsorted(-contest.count, -rank))  # cells with more pairs than `rank`
+        pair = contest.start[:n] + rank
+        logit = _interpolate(contest.corners[:, pair], fy[:n], fx[:n])
+        np.copyto(winner[:n], pair.astype(np.int32)[:, None, None], where=logit > best[:n])
+        np.maximum(best[:n], logit, out=best[:n])
+    return winner
+
+
+def _unbeaten(values: FloatArray, pivots: Sequence[FloatArray], count: IntArray) -> IntArray:
+    """The pairs that no pivot beats at all corners: (4, P) values, (4, M) of each pivot."""
+    beaten = np.zeros(values.shape[1], bool)
+    for pivot in pivots:
+        behind = [
+            np.repeat(ahead, count) > value for ahead, value in zip(pivot, values, strict=True)
+        ]
+        beaten |= np.logical_and.reduce(behind)
+    return np.flatnonzero(~beaten)
+
+
+def _contest(cell: IntArray, query: IntArray, corners: FloatArray, *, cells: int) -> Contest:
+    """Sort M cells by the number of their pairs; the pairs come cell by cell."""
+    count = np.bincount(cell, minlength=cells)
+    start = np.cumsum(count) - count
+    order = np.argsort(-count, kind="stable")
+    return Contest(order, start[order], count[order], query, corners)
+
+
+def _interpolate(corners: FloatArray, fy: FloatArray, fx: FloatArray) -> FloatArray:
+    """Bilinear values inside cells: (4, M) corners at (M, Y) x (M, X) places, (M, Y, X)."""
+    upper_left, upper_right, lower_left, lower_right = corners[..., None]
+    left = upper_left + fy * (lower_left - upper_left)
+    slope = upper_right + fy * (lower_right - upper_right) - left
+    logit: FloatArray = left[:, :, None] + slope[:, :, None] * fx[:, None, :]
+    return logit
+
+
+def _at_corners(corners: FloatArray, fy: FloatArray, fx: FloatArray) -> FloatArray:
+    """Values at the corners of rectangles in cells: (4, M) corners, (M, 2) edges, (4, M)."""
+    upper_left, upper_right, lower_left, lower_right = corners
+    values = np.empty_like(corners)
+    for row in (0, 1):
+        left = upper_left + fy[:, row] * (lower_left - upper_left)
+        slope = upper_right + fy[:, row] * (lower_right - upper_right) - left
+        for column in (0, 1):
+            values[2 * row + column] = left + slope * fx[:, column]
+    return values
+
+
+def _ends(axis: Axis) -> FloatArray:
+    """(cells, S, 2) places of the first and the last pixel of each block."""
+    return np.stack([axis.fraction[axis.first], axis.fraction[axis.last]], axis=-1)
+
+
+def _pixels(axis: Axis, cell: IntArray, part: IntArray) -> IntArray:
+    """(N, side) the pixels of N blocks; the last one is repeated where a block is shorter."""
+    first, last = axis.first[cell, part], axis.last[cell, part]
+    side = int((last - first).max(initial=0)) + 1
+    return np.minimum(first[:, None] + np.arange(side), last[:, None])
