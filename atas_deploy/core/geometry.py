@@ -56,3 +56,16 @@ def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uin
     shrinks = size[0] * size[1] < height * width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (size[1], size[0]), interpolation=method).astype(np.uint8, copy=False)
+
+
+def window_starts(length: int, *, window: int, stride: int) -> list[int]:
+    """Where sliding windows begin along an axis; the last one ends with the axis.
+
+    Args:
+        length: of the axis, in patches.
+        window: length of a window, in patches; a longer one is cut to the axis.
+        stride: from one window to the next, in patches.
+    """
+    if window >= length:
+        return [0]
+    return [*range(0, length - window, stride), length - window]

@@ -1,9 +1,10 @@
 """`Segmenter`: pictures and words in, label maps out.
 
-B images, H W pixels, h w grid, Q queries, D embedding width
+Q queries, D embedding width
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +15,22 @@ from atas_deploy.backends.base import Backend
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
-from atas_deploy.core.geometry import encoder_size, resize_image
-from atas_deploy.core.masks import class_scores, label_map
+from atas_deploy.core.masks import label_map, refined_label_map
 from atas_deploy.core.results import Segmentation
-from atas_deploy.core.vocabulary import DEFAULT_TEMPLATES, Vocabulary, build_vocabulary
-from atas_deploy.media.images import read_image
+from atas_deploy.core.templates import resolve_templates
+from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.models import open_model
+from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder, snap_windows
+from atas_deploy.runtime.temporal import Smoother
 from atas_deploy.runtime.text import TextFeatures
 
-Image = npt.NDArray[np.uint8]
 BACKENDS = {"ort": OrtBackend}
+REFINEMENTS = ("none", "pamr")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Words:
-    """A vocabulary and its text features, (D, Q) float32, which change together."""
+    """A vocabulary and its text features times the logit scale, (D, Q), which change together."""
 
     vocabulary: Vocabulary
     queries: npt.NDArray[np.float32]
@@ -45,54 +47,73 @@ class Segmenter:
 
     Args:
         model: embedded name, bundle folder or open bundle.
-        classes: "dog|puppy,grass", "@names.txt" or a sequence; see `atas_deploy.core.classes`.
+        classes: "dog|puppy,grass", "@names.txt", a built-in list such as "@voc20", or a sequence;
+            see `atas_deploy.core.classes`.
         background: "auto", "none", or a list of words; see `atas_deploy.core.vocabulary`.
         threshold: least softmax probability of a pixel that keeps its class, in [0, 1].
-        templates: prompts with one `{}` each.
+        probability: whether results hold the probability of every pixel; slow with many words.
+        templates: name of a set, "@file", or prompts with one `{}` each; see
+            `atas_deploy.core.templates`.
         short_side: shorter side of the encoder's input in pixels; None = the model's own.
+        window: side of sliding windows in pixels of that input, rounded to patches; None = whole.
+        stride: from one window to the next in pixels; None = half a window.
+        refine: "none", or "pamr" to pull masks to the edges of the picture; slow with many words.
         logit_scale: factor on cosine similarities; None = the model's own.
         backend: "ort".
         device: "cpu", "cuda" or "cuda:N".
-        batch_size: images encoded at once.
+        batch_size: images or windows encoded at once.
+        cache: whether to keep text features on disk for the next run.
+        progress: called with (done, total) while thousands of prompts are encoded.
 
     Raises:
         ConfigError: an argument cannot be used.
         BundleError: the bundle is missing or damaged.
-        BackendError: the engine or device is missing or fails.
+        BackendUnavailableError: the engine or device is missing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: str | Path | Bundle = "atas-tiny",
         classes: str | Sequence[str] = (),
         *,
         background: str | Sequence[str] = "auto",
         threshold: float | None = None,
-        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        probability: bool = False,
+        templates: str | Sequence[str] = "default",
         short_side: int | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+        refine: str = "none",
         logit_scale: float | None = None,
         backend: str = "ort",
         device: str = "cpu",
         batch_size: int = 1,
+        cache: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"The threshold is {threshold}; expected a probability in [0, 1].")
-        if batch_size < 1:
-            raise ConfigError(f"The batch size is {batch_size}; expected 1 or more.")
-        if backend not in BACKENDS:
-            raise ConfigError(f'Unknown backend "{backend}"; expected {", ".join(BACKENDS)}.')
+        _check_choice("backend", backend, BACKENDS)
+        _check_choice("refinement", refine, REFINEMENTS)
         vocabulary = build_vocabulary(classes, background=background)
+        self.templates = resolve_templates(templates)
         self.bundle = open_model(model)
         manifest = self.bundle.manifest
-        self.short_side = manifest.short_side if short_side is None else short_side
-        encoder_size((1, 1), short_side=self.short_side, patch_size=manifest.patch_size)
         self.logit_scale = manifest.logit_scale if logit_scale is None else logit_scale
-        self.threshold = threshold
-        self.batch_size = batch_size
+        self.threshold, self.probability, self.refine = threshold, probability, refine
         self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
-        self._text = TextFeatures(self.backend, self.bundle.tokenizer(), templates=templates)
+        self.encoder = ImageEncoder(
+            self.backend,
+            patch_size=manifest.patch_size,
+            short_side=manifest.short_side if short_side is None else short_side,
+            windows=snap_windows(window, stride, patch_size=manifest.patch_size),
+            batch_size=batch_size,
+        )
+        self._text = TextFeatures(
+            self.backend, self.bundle.tokenizer(), templates=self.templates.prompts
+        )
         self._background = background
-        self._words = self._encode(vocabulary)
+        self._words = self._encode_words(vocabulary)
 
     def set_classes(
         self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
@@ -106,26 +127,27 @@ class Segmenter:
         Raises:
             ConfigError: an argument cannot be used; the old list stays.
         """
-        if background is not None:
-            self._background = background
-        self._words = self._encode(build_vocabulary(classes, background=self._background))
+        rule = self._background if background is None else background
+        self._words = self._encode_words(build_vocabulary(classes, background=rule))
+        self._background = rule
 
-    def _encode(self, vocabulary: Vocabulary) -> "_Words":
-        return _Words(vocabulary, np.ascontiguousarray(self._text(vocabulary.queries).T))
+    def _encode_words(self, vocabulary: Vocabulary) -> _Words:
+        features = self._text(vocabulary.queries)
+        return _Words(vocabulary, np.float32(self.logit_scale) * features.T)
+
+    @property
+    def short_side(self) -> int:
+        """Shorter side of the encoder's input in pixels."""
+        return self.encoder.short_side
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The classes, background words and queries in use."""
         return self._words.vocabulary
 
-    @property
-    def templates(self) -> tuple[str, ...]:
-        """The prompt templates."""
-        return self._text.templates
-
     def __call__(self, image: Image | str | Path) -> Segmentation:
         """Segment one image: a path, or (H, W, 3) uint8 RGB."""
-        return next(self.stream([image]))
+        return self._label(self.encoder(image))
 
     def segment(self, images: Sequence[Image | str | Path]) -> list[Segmentation]:
         """Segment several images, of any sizes.
@@ -140,69 +162,65 @@ class Segmenter:
             )
         return list(self.stream(images))
 
-    def stream(self, images: Iterable[Image | str | Path]) -> Iterator[Segmentation]:
-        """Segment images as they come, in order, holding at most `batch_size` of them.
+    def stream(
+        self, images: Iterable[Image | str | Path], *, every: int = 1, smooth: float = 0.0
+    ) -> Iterator[Segmentation]:
+        """Segment images as they come, in order and in flat memory.
+
+        Reading, encoding and labelling overlap: images are read in one thread and encoded in
+        another, some batches ahead, while the caller works on a result.
+
+        Args:
+            images: paths or (H, W, 3) uint8 RGB arrays.
+            every: segment each N-th image only, as for a video; the images between get the result
+                of the one before, the very same object, if they have its size.
+            smooth: weight of the past in an exponential average of the features, in [0, 1); it
+                starts anew at scene cuts.
 
         Raises:
+            ConfigError: `every` or `smooth` is out of range.
             InputError: an item is not a readable path or an (H, W, 3) uint8 array.
             BackendError: the engine fails.
         """
-        for batch, sizes in self._batches(images):
-            yield from self._segment_batch(batch, sizes)
+        if every < 1:
+            raise ConfigError(f"Got every {every} images; expected 1 or more.")
+        return self._stream(images, every=every, smoother=Smoother(smooth))
 
-    def _batches(
-        self, images: Iterable[Image | str | Path]
-    ) -> Iterator[tuple[list[Image], list[tuple[int, int]]]]:
-        """Group consecutive images of equal encoder size, with their original sizes."""
-        batch: list[Image] = []
-        sizes: list[tuple[int, int]] = []
-        for item in images:
-            image = _as_image(item)
-            fitted = resize_image(image, self._encoder_size(image))
-            if batch and batch[0].shape != fitted.shape:
-                yield batch, sizes
-                batch, sizes = [], []
-            batch.append(fitted)
-            sizes.append((image.shape[0], image.shape[1]))
-            if len(batch) == self.batch_size:  # now, not at the next image: a camera may be slow
-                yield batch, sizes
-                batch, sizes = [], []
-        if batch:
-            yield batch, sizes
-
-    def _encoder_size(self, image: Image) -> tuple[int, int]:
-        return encoder_size(
-            (image.shape[0], image.shape[1]),
-            short_side=self.short_side,
-            patch_size=self.bundle.manifest.patch_size,
-        )
-
-    def _segment_batch(
-        self, batch: Sequence[Image], sizes: Sequence[tuple[int, int]]
+    def _stream(
+        self, images: Iterable[Image | str | Path], *, every: int, smoother: Smoother
     ) -> Iterator[Segmentation]:
-        """Encode images of equal size and label each at its original size."""
-        words = self._words  # one list for the batch, even if another thread changes it
-        dense_BhwD = self.backend.encode_images(np.stack(batch)).dense
-        for dense_hwD, size in zip(dense_BhwD, sizes, strict=True):
-            logits_hwQ = self.logit_scale * (dense_hwD @ words.queries)
-            yield self._label(logits_hwQ, size, words.vocabulary)
+        with closing(self.encoder.stream(images, every=every)) as pictures:
+            for picture in pictures:
+                if picture is not None:
+                    smoothed = smoother(picture.dense)
+                    result = self._label(Encoded(picture.size, picture.fitted, smoothed))
+                yield result
 
-    def _label(
-        self, logits: npt.NDArray[np.float32], size: tuple[int, int], vocabulary: Vocabulary
-    ) -> Segmentation:
-        query_class, names = vocabulary.query_class, vocabulary.names
-        result = label_map(logits, query_class, size=size, threshold=self.threshold)
-        scores = class_scores(logits, query_class, classes=len(names), threshold=self.threshold)
-        return Segmentation(result.labels, names, scores, result.probability)
+    def _label(self, picture: Encoded) -> Segmentation:
+        words = self._words  # one list for a picture, even if another thread changes it
+        query_class = words.vocabulary.query_class
+        if self.refine == "pamr":
+            found = refined_label_map(
+                picture.dense,
+                words.queries,
+                query_class,
+                image=picture.fitted,
+                size=picture.size,
+                threshold=self.threshold,
+            )
+        else:
+            found = label_map(
+                picture.dense,
+                words.queries,
+                query_class,
+                size=picture.size,
+                threshold=self.threshold,
+                probability=self.probability,
+            )
+        probability = found.probability if self.probability else None
+        return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)
 
 
-def _as_image(item: Image | str | Path) -> Image:
-    if isinstance(item, (str, Path)):
-        return read_image(Path(item))
-    image = np.asarray(item)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise InputError(
-            f"Got an array of shape {image.shape} and dtype {image.dtype}; expected an RGB image "
-            "(H, W, 3) of dtype uint8 with at least one pixel."
-        )
-    return image
+def _check_choice(what: str, got: str, known: Iterable[str]) -> None:
+    if got not in (names := list(known)):
+        raise ConfigError(f'Unknown {what} "{got}"; expected {", ".join(names)}.')

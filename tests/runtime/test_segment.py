@@ -1,6 +1,7 @@
 """`Segmenter` with the embedded model."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import numpy as np
 import pytest
@@ -28,11 +29,11 @@ def test_labels_follow_the_definition(segmenter: Segmenter) -> None:
     tokenizer = segmenter.bundle.tokenizer()
     vectors = []
     for query in segmenter.vocabulary.queries:
-        prompts = [template.replace("{}", query) for template in segmenter.templates]
+        prompts = [template.replace("{}", query) for template in segmenter.templates.prompts]
         mean = segmenter.backend.encode_texts(tokenizer(prompts)).mean(0)
         vectors.append(mean / np.linalg.norm(mean))
-    logits = segmenter.logit_scale * dense @ np.stack(vectors).T
-    expected = label_map(logits, segmenter.vocabulary.query_class, size=(128, 160)).labels
+    queries = segmenter.logit_scale * np.stack(vectors).T
+    expected = label_map(dense, queries, segmenter.vocabulary.query_class, size=(128, 160)).labels
     assert (segmenter(image).labels == expected).mean() > 0.999
 
 
@@ -47,18 +48,90 @@ def test_batches_equal_single_images() -> None:
 
 
 def test_stream_is_lazy(segmenter: Segmenter) -> None:
-    """A result comes before the next image is asked for; an endless source is fine."""
-    taken = []
+    """An endless source is read only a few images ahead, and closed when the caller stops."""
+    taken, closed = [], []
 
     def endless() -> Iterator[np.ndarray]:
-        while True:
-            taken.append(1)
-            yield picture(32, 32)
+        try:
+            while True:
+                taken.append(1)
+                yield picture(32, 32)
+        finally:
+            closed.append(True)
 
     results = segmenter.stream(endless())
-    next(results)
-    next(results)
-    assert len(taken) == 2
+    for _ in range(5):
+        next(results)
+    results.close()
+    assert 5 <= len(taken) <= 5 + 6  # two queues of one, and the hands of each stage
+    assert closed == [True]
+
+
+def test_stream_raises_what_the_source_raised(segmenter: Segmenter) -> None:
+    """The images before an error are segmented, then the error comes through."""
+
+    def broken() -> Iterator[np.ndarray]:
+        yield picture(32, 32)
+        yield picture(32, 32)
+        raise OSError("the camera was unplugged")
+
+    results = segmenter.stream(broken())
+    assert next(results).labels.shape == next(results).labels.shape == (32, 32)
+    with pytest.raises(OSError, match="unplugged"):
+        next(results)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_holds_results_between(batch_size: int) -> None:
+    """Each third image is segmented, the others get that very result; a new size is not held."""
+    own = Segmenter(classes="sky,tree", short_side=64, batch_size=batch_size)
+    images = [picture(40, 64, seed=i) for i in range(7)] + [picture(64, 40, seed=9)]
+    results = list(own.stream(images, every=3))
+    assert [results.index(r) for r in results] == [0, 0, 0, 3, 3, 3, 6, 7]
+    for i in (0, 3, 6, 7):
+        assert (results[i].labels == own(images[i]).labels).mean() > 0.999
+
+
+def test_a_held_result_does_not_wait_for_the_next_image() -> None:
+    """With a slow camera a held frame is answered before the next one exists."""
+    own = Segmenter(classes="sky,tree", short_side=64)
+    answered = Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        yield picture(32, 32)
+        yield picture(32, 32)
+        assert answered.wait(60), "the second frame was never answered"
+
+    results = own.stream(camera(), every=10)
+    assert next(results) is next(results)
+    answered.set()
+    assert list(results) == []
+
+
+def test_smoothing_averages_and_starts_anew_at_cuts() -> None:
+    """On the same scene a changed patch is damped; after a cut the result is that of the image."""
+    own = Segmenter(classes="sky,tree,water", background="none", short_side=64, probability=True)
+    scene = picture(64, 64, seed=1)
+    changed = scene.copy()
+    changed[:16, :16] = 255
+    other = np.full((64, 64, 3), 40, np.uint8)
+    other[:, ::7] = 200
+    plain = [own(image).probability for image in (scene, changed, other)]
+    smooth = [r.probability for r in own.stream([scene, changed, other], smooth=0.9)]
+    np.testing.assert_allclose(smooth[0], plain[0], atol=1e-5)
+    assert abs(smooth[1] - plain[0]).mean() < 0.5 * abs(plain[1] - plain[0]).mean()
+    np.testing.assert_allclose(smooth[2], plain[2], atol=1e-5)
+
+
+def test_windows_and_refinement_change_the_map(segmenter: Segmenter) -> None:
+    """Both options reach the encoder and the masks."""
+    image = picture(96, 128)
+    options = {"classes": "sky,building,tree,water", "background": "none", "short_side": 96}
+    plain = Segmenter(**options)(image).labels
+    assert (Segmenter(**options, window=48, stride=32)(image).labels != plain).any()
+    assert (Segmenter(**options, refine="pamr")(image).labels != plain).any()
+    whole = Segmenter(**options, window=128)(image).labels
+    np.testing.assert_array_equal(whole, plain)
 
 
 def test_set_classes_encodes_only_new_words(segmenter: Segmenter) -> None:
@@ -70,7 +143,7 @@ def test_set_classes_encodes_only_new_words(segmenter: Segmenter) -> None:
     own.set_classes("tree,sky", background="none")
     assert calls == []
     own.set_classes("tree,lake", background="none")
-    assert calls == [len(own.templates)]
+    assert calls == [len(own.templates.prompts)]
     assert own(picture(32, 32)).class_names == ("tree", "lake")
 
 
@@ -84,7 +157,8 @@ def test_odd_sizes(segmenter: Segmenter, size: tuple[int, int]) -> None:
 
 def test_threshold_of_one_leaves_background_only() -> None:
     """No pixel is certain, so all fall below a threshold of 1."""
-    result = Segmenter(classes="sky,tree", threshold=1.0, short_side=64)(picture(40, 40))
+    own = Segmenter(classes="sky,tree", threshold=1.0, short_side=64, probability=True)
+    result = own(picture(40, 40))
     assert result.labels.max() == 0
     assert result.probability is not None
     assert 0 < result.probability.min() <= result.probability.max() < 1
@@ -125,12 +199,23 @@ def test_wrong_arrays(segmenter: Segmenter, image: np.ndarray) -> None:
         ({"model": "/"}, "not a model bundle"),
         ({"templates": ["a photo"]}, "template"),
         ({"templates": []}, "template"),
+        ({"refine": "crf"}, "Unknown refinement"),
+        ({"stride": 32}, "without a window"),
+        ({"window": 8}, "at least a patch"),
+        ({"window": 64, "stride": 96}, "gaps"),
     ],
 )
 def test_bad_arguments(options: dict[str, object], message: str) -> None:
     """Each mistake has its sentence."""
     with pytest.raises(AtasError, match=message):
         Segmenter(**{"classes": "sky,tree"} | options)
+
+
+@pytest.mark.parametrize(("option", "value"), [("every", 0), ("smooth", 1.0), ("smooth", -0.1)])
+def test_bad_stream_arguments(segmenter: Segmenter, option: str, value: float) -> None:
+    """They are refused at once, before an image is read."""
+    with pytest.raises(ConfigError, match=r"every|smoothing"):
+        segmenter.stream([], **{option: value})
 
 
 def test_set_classes_keeps_the_background_rule() -> None:

@@ -2,5 +2,6 @@
 
 from atas_deploy.core.masks.definition import FloatArray, LabelMap, Labels, as_labels
 from atas_deploy.core.masks.label import label_map
+from atas_deploy.core.masks.refined import refined_label_map
 
-__all__ = ["FloatArray", "LabelMap", "Labels", "as_labels", "label_map"]
+__all__ = ["FloatArray", "LabelMap", "Labels", "as_labels", "label_map", "refined_label_map"]

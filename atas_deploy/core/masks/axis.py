@@ -40,7 +40,7 @@ class Axis:
     @property
     def blocks(self) -> int:
         """S, the number of blocks a cell."""
-        return self.first.shape[1]
+        return int(self.first.shape[1])
 
 
 def pixel_axis(nodes: int, pixels: int) -> Axis:

@@ -122,7 +122,11 @@ def find_contest(nodes: FloatArray, corners: IntArray, winners: IntArray) -> Con
 
 
 def narrow_contest(
-    contest: Contest, parent: IntArray, winners: IntArray, fy: FloatArray, fx: FloatArray
+    contest: Contest,
+    parent: IntArray,
+    winners: npt.NDArray[np.integer],
+    fy: FloatArray,
+    fx: FloatArray,
 ) -> Contest:
     """Find the queries that may win in rectangles within the cells of a contest.
 
@@ -217,4 +221,5 @@ def _pixels(axis: Axis, cell: IntArray, part: IntArray) -> IntArray:
     """(N, side) the pixels of N blocks; the last one is repeated where a block is shorter."""
     first, last = axis.first[cell, part], axis.last[cell, part]
     side = int((last - first).max(initial=0)) + 1
-    return np.minimum(first[:, None] + np.arange(side), last[:, None])
+    pixels: IntArray = np.minimum(first[:, None] + np.arange(side), last[:, None])
+    return pixels

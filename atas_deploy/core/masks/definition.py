@@ -53,7 +53,7 @@ def strongest(maps: Iterable[FloatArray], size: Size) -> tuple[npt.NDArray[np.in
         total = total * np.exp(best - top) + np.exp(current - top)
         np.copyto(winner, number, where=current > best)
         best = top
-    return winner, 1 / total
+    return winner, np.reciprocal(total)
 
 
 def interpolate(grid: FloatArray, size: Size) -> FloatArray:

@@ -120,7 +120,7 @@ def below_threshold(
     parts[r, :, c, :] = lattice.verdict
     part_y, part_x = _PARTS * row + _part(fy), _PARTS * column + _part(fx)
     parts = parts.reshape(_PARTS * verdict.shape[0], -1)[:, part_x][part_y]
-    below = (parts == _BELOW) & asked
+    below: BoolArray = (parts == _BELOW) & asked
     y, x = np.nonzero((parts == _OPEN) & asked)
     cell = np.searchsorted(open_cells, row[y] * verdict.shape[1] + column[x])
     below[y, x] = _judge_pixels(
