@@ -114,7 +114,7 @@ def coco(bundle: Bundle, data: Path) -> dict[str, Any]:
             total[kind] += confusion_matrix(truth, labels, classes=133)
     return {
         "images": len(paths),
-        "templates": list(segmenter.templates),
+        "templates": list(segmenter.templates.prompts),
         "names_hash": names_hash,
         **{f"miou_{kind}": percent(miou(matrix)) for kind, matrix in total.items()},
         **{

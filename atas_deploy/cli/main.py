@@ -40,6 +40,7 @@ COMMANDS = {
     "segment": ("atas_deploy.cli.segment", "Segment images and videos by words."),
     "export": ("atas_deploy.cli.export", "Export a model to a verified bundle."),
     "train": ("atas_deploy.cli.train", "Train a model."),
+    "classes": ("atas_deploy.cli.classes", "List class lists, or show the classes of one."),
     "models": ("atas_deploy.cli.models", "List models, or show and verify one."),
     "doctor": ("atas_deploy.cli.doctor", "Show versions and devices; find problems and cures."),
     "demo": ("atas_deploy.cli.demo", "Segment a sample photo and a clip."),

@@ -1,75 +1,83 @@
 """The automatic background: generic words that compete as class 0.
 
-`TABLE` lists each background word with the words that cover it: its synonyms, what it is a kind of
-and kinds of it. A word leaves the background when the user asks for it or for a word that covers
-it, so that `--classes animal` does not lose its dogs to the background.
+`TABLE` (words/background.txt) lists each background word with the words that cover it: its
+synonyms, what it is a kind of and kinds of it. A word leaves the background when the user asks for
+it or for a word that covers it, so that `--classes animal` does not lose its dogs to it.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
-# word: words that cover it (synonyms, hypernyms, hyponyms), singular, lower case
-TABLE: dict[str, str] = {
-    # scenes and stuff
-    "sky": "cloud, heaven, air, background",
-    "tree": "plant, vegetation, greenery, foliage, forest, wood, palm, bush, hedge, leaf, nature",
-    "bush": "plant, vegetation, greenery, foliage, shrub, hedge, tree, leaf, nature",
-    "grass": "lawn, plant, vegetation, greenery, field, meadow, pasture, turf, ground, nature",
-    "flower": "plant, vegetation, blossom, bloom, rose, tulip, lotus, petal, bouquet, nature",
-    "mountain": "hill, rock, cliff, peak, landscape, nature, snow",
-    "rock": "stone, boulder, cliff, mountain, ground, gravel",
-    "sand": "beach, desert, ground, dune, soil, dirt, shore",
-    "dirt": "ground, soil, earth, mud, path, field, sand, gravel, land, terrain",
-    "water": "sea, ocean, river, lake, pool, pond, wave, stream, waterfall, fountain, liquid",
-    "snow": "ice, ground, winter, ski slope, mountain",
-    "road": "street, pavement, asphalt, path, highway, lane, track, ground, concrete, driveway",
-    "sidewalk": "pavement, path, walkway, footpath, concrete, ground, street, road, floor, kerb",
-    "building": "house, skyscraper, tower, architecture, structure, temple, church, castle, city, "
-    "home, shop, store, office, hotel, palace, roof, facade",
-    "bridge": "structure, architecture, overpass",
-    "wall": "brick, building, interior, room, tile",
-    "fence": "railing, barrier, gate, wall",
-    "window": "glass, building, house, pane",
-    "door": "gate, entrance, building, house",
-    "floor": "ground, tile, carpet, rug, interior, room, wood",
-    "ceiling": "roof, interior, room",
-    # living things
-    # not "person": small models give it everything that they have no word for
-    "man": "person, people, human, boy, guy, adult, pedestrian, crowd, face, hand, head, hair, "
-    "skin, body, player, rider, worker, soldier, skier, surfer, cyclist, dancer, clothes, shirt, "
-    "clothing, jacket, animal, mammal",
-    "woman": "person, people, human, girl, lady, adult, pedestrian, crowd, face, hand, head, hair, "
-    "skin, body, player, rider, worker, skier, surfer, cyclist, dancer, clothes, clothing, shirt, "
-    "dress, jacket, animal, mammal",
-    "child": "person, people, human, kid, boy, girl, baby, toddler, crowd, face, hand, head, hair, "
-    "skin, body, player, clothes, clothing, shirt, animal, mammal",
-    "dog": "animal, pet, puppy, mammal, canine, hound, wolf, fox, terrier, retriever, poodle",
-    "cat": "animal, pet, kitten, mammal, feline, lion, tiger",
-    "bird": "animal, duck, goose, chicken, pigeon, eagle, parrot, swan, gull, seagull, owl",
-    "horse": "animal, mammal, pony, zebra, donkey, foal",
-    "cow": "animal, mammal, cattle, bull, ox, calf, livestock, bison, buffalo",
-    "sheep": "animal, mammal, lamb, goat, livestock",
-    # vehicles
-    "car": "vehicle, automobile, van, taxi, traffic, suv, sedan, wheel, transport",
-    "bus": "vehicle, coach, traffic, transport, van",
-    "truck": "vehicle, lorry, van, pickup, traffic, transport",
-    "train": "vehicle, railway, locomotive, tram, metro, subway, transport",
-    "airplane": "vehicle, aeroplane, plane, aircraft, jet, transport",
-    "boat": "vehicle, ship, vessel, canoe, kayak, sailboat, yacht, ferry, transport",
-    "bicycle": "vehicle, bike, cycle, wheel, cyclist, transport",
-    "motorcycle": "vehicle, motorbike, scooter, bike, wheel, transport",
-    # indoors
-    "table": "furniture, desk, counter, wood",
-    "chair": "furniture, seat, stool, bench, armchair, sofa, couch",
-    "bed": "furniture, mattress, pillow, blanket, bedding",
-    "cabinet": "furniture, cupboard, shelf, wardrobe, drawer, bookcase, dresser",
-    "curtain": "drape, blind, fabric, textile, window",
-    "screen": "tv, television, monitor, display, computer, laptop, phone, electronics, electronic",
-    "food": "meal, fruit, vegetable, pizza, cake, bread, sandwich, banana, apple, orange, meat, "
-    "dish, salad, broccoli, carrot, donut, plate, soup, rice",
-    "bottle": "container, glass, wine, drink, cup, jar",
-    "book": "paper, magazine, text",
-    "sign": "traffic sign, text, board, billboard, poster, stop sign, letter",
-    "bag": "backpack, handbag, suitcase, luggage, purse, sack",
+_FILE = Path(__file__).parents[1] / "words" / "background.txt"
+
+
+def _read_table() -> dict[str, str]:
+    lines = _FILE.read_text(encoding="utf-8").splitlines()
+    rows = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return {word: covers.strip() for word, _, covers in rows}
+
+
+TABLE = _read_table()
+"""A background word: the words that cover it, separated by commas."""
+_COVERS = {
+    word: frozenset([word, *(cover.strip() for cover in covers.split(","))])
+    for word, covers in TABLE.items()
+}
+
+# plurals that no rule finds, and "glasses", which are no kind of glass
+_IRREGULAR = {
+    "people": "person",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "leaves": "leaf",
+    "wolves": "wolf",
+    "calves": "calf",
+    "shelves": "shelf",
+    "loaves": "loaf",
+    "geese": "goose",
+    "mice": "mouse",
+    "feet": "foot",
+    "oxen": "ox",
+    "glasses": "glasses",
+}
+
+# phrases that are no kind of their last word
+_NOT_KINDS = {
+    "air bag",
+    "air mattress",
+    "air plant",
+    "bean bag",
+    "bird house",
+    "cable car",
+    "clothes horse",
+    "corn dog",
+    "dog house",
+    "doll house",
+    "flower bed",
+    "guinea pig",
+    "hot dog",
+    "hot dogs",
+    "house plant",
+    "mountain lion",
+    "pot plant",
+    "potato chip",
+    "potted plant",
+    "power plant",
+    "river bed",
+    "rocking horse",
+    "sea bed",
+    "sea horse",
+    "sea lion",
+    "stuffed animal",
+    "teddy bear",
+    "toilet paper",
+    "toy car",
+    "toy dog",
+    "toy train",
+    "truck bed",
+    "wall paper",
+    "water bird",
 }
 
 
@@ -83,24 +91,8 @@ def uncovered_words(asked: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, .
         The words that stay in the background, and those that were removed.
     """
     wanted = {form for word in asked for form in _forms(word)}
-    covered = {
-        word for word, covers in TABLE.items() if not wanted.isdisjoint({word, *_split(covers)})
-    }
-    kept = tuple(word for word in TABLE if word not in covered)
-    return kept, tuple(word for word in TABLE if word in covered)
-
-
-def _split(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",")]
-
-
-_IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child"}
-_IRREGULAR |= {"leaves": "leaf", "wolves": "wolf", "shelves": "shelf", "geese": "goose"}
-
-
-# phrases that are no kind of their last word
-_NOT_KINDS = {"hot dog", "corn dog", "hot dogs", "sea lion", "sea horse", "dog house", "doll house"}
-_NOT_KINDS |= {"bird house", "mountain lion", "toy car", "toy train", "potato chip", "air plant"}
+    kept = tuple(word for word, covers in _COVERS.items() if wanted.isdisjoint(covers))
+    return kept, tuple(word for word, covers in _COVERS.items() if not wanted.isdisjoint(covers))
 
 
 def _forms(word: str) -> set[str]:
@@ -109,8 +101,15 @@ def _forms(word: str) -> set[str]:
     forms = {phrase} if phrase in _NOT_KINDS else {phrase, phrase.split(" ")[-1]}
     for form in tuple(forms):
         head, _, last = form.rpartition(" ")
-        singular = {_IRREGULAR.get(last, last), last.removesuffix("s"), last.removesuffix("es")}
-        if last.endswith("ies"):
-            singular.add(last.removesuffix("ies") + "y")
-        forms |= {f"{head} {s}".strip() for s in singular}
+        forms |= {f"{head} {single}".strip() for single in _singulars(last)}
     return forms
+
+
+def _singulars(word: str) -> set[str]:
+    """What a word may be the plural of, itself included."""
+    if word in _IRREGULAR:
+        return {_IRREGULAR[word]}
+    singulars = {word, word.removesuffix("s"), word.removesuffix("es")}
+    if word.endswith("ies"):
+        singulars.add(word.removesuffix("ies") + "y")
+    return singulars

@@ -1,36 +1,44 @@
 """Class lists: what the user asks for.
 
-Grammar: classes are separated by commas, synonyms by `|`: "dog|puppy,grass|lawn". `@names.txt`
-reads a file with one class a line; blank lines and lines that start with `#` are skipped.
+Grammar: classes are separated by commas, synonyms by `|`: "dog|puppy,grass|lawn". `@voc21` and
+`@voc21:expanded` are built-in lists (`list_names`). `@names.txt` reads a file with one class a
+line; blank lines and lines that start with `#` are skipped; `.json` and `.toml` files can hold
+colours and a background, too. docs/words.md has the details.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from atas_deploy.core.class_files import read_class_file, read_lines
+from atas_deploy.core.class_lists import built_in_list, list_names
+from atas_deploy.core.class_spec import (
+    MAX_CLASSES,
+    ClassList,
+    ClassSpec,
+    check_specs,
+    make_spec,
+    shorten,
+)
 from atas_deploy.core.errors import ConfigError
 
-MAX_CLASSES = 65_534  # 16-bit label maps: 0 is background, 65,535 is void
-
-
-@dataclass(frozen=True, slots=True)
-class ClassSpec:
-    """A class and the words that stand for it.
-
-    Attributes:
-        name: shown to the user; the first synonym.
-        synonyms: every word or phrase that is matched, `name` included.
-    """
-
-    name: str
-    synonyms: tuple[str, ...]
+__all__ = [
+    "MAX_CLASSES",
+    "ClassList",
+    "ClassSpec",
+    "list_names",
+    "parse_classes",
+    "read_class_list",
+    "shorten",
+    "split_list",
+]
 
 
 def parse_classes(classes: str | Sequence[str]) -> tuple[ClassSpec, ...]:
-    """Parse a class list.
+    """Parse a class list; `read_class_list` without what belongs to it.
 
     Args:
-        classes: "dog|puppy,grass", "@names.txt", or a sequence such as ["dog|puppy", "grass"].
+        classes: "dog|puppy,grass", "@names.txt", "@voc20", or a sequence such as
+            ["dog|puppy", "grass"].
 
     Returns:
         The classes in the order given; class i of a label map is item i - 1.
@@ -38,14 +46,24 @@ def parse_classes(classes: str | Sequence[str]) -> tuple[ClassSpec, ...]:
     Raises:
         ConfigError: empty list, empty name, a word given twice, an unreadable file.
     """
+    return read_class_list(classes).specs
+
+
+def read_class_list(classes: str | Sequence[str]) -> ClassList:
+    """Parse a class list, with its background and name if it has them.
+
+    Args:
+        classes: as for `parse_classes`.
+
+    Raises:
+        ConfigError: as for `parse_classes`; an unknown list.
+    """
+    if isinstance(classes, str) and classes.startswith("@"):
+        name = classes[1:].strip()
+        return read_class_file(Path(name)) if _is_file_name(name) else built_in_list(_key(name))
     items = split_list(classes, what="class")
-    specs = tuple(_parse_class(item, number) for number, item in enumerate(items, 1))
-    if not specs:
-        raise ConfigError('The class list is empty; name at least one class, e.g. "dog,grass".')
-    if len(specs) > MAX_CLASSES:
-        raise ConfigError(f"Got {len(specs)} classes; a label map holds {MAX_CLASSES} at most.")
-    _refuse_repeats(specs)
-    return specs
+    specs = tuple(make_spec(item, f"Class {i}") for i, item in enumerate(items, 1))
+    return ClassList(check_specs(specs))
 
 
 def split_list(text: str | Sequence[str], *, what: str) -> list[str]:
@@ -56,14 +74,16 @@ def split_list(text: str | Sequence[str], *, what: str) -> list[str]:
     """
     if isinstance(text, str):
         if text.startswith("@"):
-            return _read_lines(Path(text[1:]), what=what)
+            return read_lines(Path(text[1:]), what=what)
         text = text.split(",") if text.strip() else []
     if not isinstance(text, list | tuple):
         raise ConfigError(
             f"Got {type(text).__name__} as {what} list; expected a string or a list of strings."
         )
     if wrong := [item for item in text if not isinstance(item, str)]:
-        raise ConfigError(f"Got {wrong[0]!r} in a {what} list; every item must be a string.")
+        raise ConfigError(
+            f"Got {shorten(repr(wrong[0]))} in a {what} list; every item must be a string."
+        )
     items = [" ".join(item.split()) for item in text]
     if "" in items:
         raise ConfigError(
@@ -72,40 +92,21 @@ def split_list(text: str | Sequence[str], *, what: str) -> list[str]:
     return items
 
 
-def _read_lines(path: Path, *, what: str) -> list[str]:
+def _is_file_name(name: str) -> bool:
+    """A path with a folder or a suffix; a bare word only where it is no list but a file."""
+    path = Path(name)
+    if "/" in name or "\\" in name or path.suffix:
+        return True
+    return _key(name).partition(":")[0] not in list_names() and _is_file(path)
+
+
+def _is_file(path: Path) -> bool:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"Cannot read the {what} list {path} ({reason}); "
-            f"give an existing text file with one {what} a line."
-        ) from exc
-    stripped = (" ".join(line.split()) for line in lines)
-    return [line for line in stripped if line and not line.startswith("#")]
+        return path.is_file()
+    except (OSError, ValueError):  # an impossible name
+        return False
 
 
-def _parse_class(item: str, number: int) -> ClassSpec:
-    synonyms = tuple(word.strip() for word in item.split("|"))
-    if "" in synonyms:
-        raise ConfigError(
-            f'Class {number} ("{shorten(item)}") has an empty synonym; remove the extra "|".'
-        )
-    return ClassSpec(synonyms[0], synonyms)
-
-
-def _refuse_repeats(specs: Iterable[ClassSpec]) -> None:
-    owner: dict[str, str] = {}
-    for spec in specs:
-        for word in spec.synonyms:
-            if (key := word.casefold()) in owner:
-                raise ConfigError(
-                    f'"{shorten(word)}" is given twice (in "{shorten(owner[key])}" and in '
-                    f'"{shorten(spec.name)}"); every word may stand for one class only.'
-                )
-            owner[key] = spec.name
-
-
-def shorten(text: str, *, limit: int = 60) -> str:
-    """A text cut to a length fit for a message."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _key(name: str) -> str:
+    """Built-in names are found in any case, with `_` for `-`."""
+    return name.casefold().replace("_", "-")

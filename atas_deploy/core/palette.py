@@ -5,12 +5,13 @@ blindness too (a test simulates it). Up to 256 each next colour is the one farth
 all before it; later ones only differ from all before them.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.core.classes import MAX_CLASSES
+from atas_deploy.core.class_spec import MAX_CLASSES, ClassSpec
 from atas_deploy.core.errors import ConfigError
 
 BACKGROUND_COLOR = (0, 0, 0)
@@ -35,6 +36,7 @@ _HAND_PICKED = (
 )
 _SPREAD = 256
 _CANDIDATES = 2_048
+_ALIKE = 0.05  # a distance in Oklab below which two colours are easily confused
 
 _LINEAR_TO_LMS = np.array(
     [
@@ -74,6 +76,36 @@ def class_palette(num_classes: int) -> npt.NDArray[np.uint8]:
     return np.concatenate([np.array([BACKGROUND_COLOR], np.uint8), _colors(size)[:num_classes]])
 
 
+def class_palette_for(specs: Sequence[ClassSpec]) -> npt.NDArray[np.uint8]:
+    """Give every class the colour it asks for, and the others colours that differ from those.
+
+    A class without a colour of its own has that of `class_palette`, unless a colour asked for looks
+    like it: then it gets a later one.
+
+    Args:
+        specs: up to 65,534 classes.
+
+    Returns:
+        (C + 1, 3) uint8 RGB; row 0 is the background, black.
+
+    Raises:
+        ConfigError: If there are too many classes.
+    """
+    palette = class_palette(len(specs))
+    given = {spec.color for spec in specs if spec.color is not None}
+    if not given:
+        return palette
+    for row, spec in enumerate(specs, 1):
+        if spec.color is not None:
+            palette[row] = spec.color
+    free = np.array([row for row, spec in enumerate(specs, 1) if spec.color is None], np.intp)
+    taken = _near_any(palette[free], np.array(sorted(given), np.uint8))
+    rows = free[taken]
+    kept = np.delete(palette, rows, axis=0)
+    palette[rows] = _spare_colors(kept, len(rows))
+    return palette
+
+
 def void_label(num_classes: int) -> int:
     """Tell which label means "no class": 255 in 8-bit label maps, 65,535 in 16-bit ones.
 
@@ -97,6 +129,34 @@ def oklab(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     encoded = colors.astype(np.float32) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return np.asarray(np.cbrt(linear @ _LINEAR_TO_LMS.T) @ _LMS_TO_OKLAB.T, np.float32)
+
+
+def _near_any(
+    colors: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    """Which of the colours (N, 3) are easily confused with one of the others (M, 3): (N,)."""
+    places, near = oklab(colors), np.zeros(len(colors), bool)
+    if len(others) > _SPREAD:  # so many cannot stay apart
+        return _is_one_of(colors, others)
+    for place in oklab(others):
+        near |= np.linalg.norm(places - place, axis=1) < _ALIKE
+    return near
+
+
+def _is_one_of(
+    colors: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    codes = [rgb.astype(np.int64) @ np.array([65_536, 256, 1]) for rgb in (colors, others)]
+    return np.isin(*codes)
+
+
+def _spare_colors(palette: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """Colours (count, 3) far from those of a palette; of a large one, only not among them."""
+    if len(palette) + count <= _SPREAD:
+        candidates = _bright_sequence(_CANDIDATES)
+        return _farthest_first(palette, candidates, count=len(palette) + count)[len(palette) :]
+    pool = _colors(MAX_CLASSES)
+    return pool[~_is_one_of(pool, palette)][:count]
 
 
 @lru_cache(maxsize=3)

@@ -7,25 +7,26 @@ that concrete is not labelled "grass" only because nothing better was asked for.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.core.background import uncovered_words
-from atas_deploy.core.classes import ClassSpec, parse_classes, shorten, split_list
+from atas_deploy.core.class_spec import ClassList, check_background
+from atas_deploy.core.classes import ClassSpec, read_class_list, shorten, split_list
 from atas_deploy.core.errors import ConfigError
-
-# A handful for everyday use, after the prompts of CLIP (Radford et al., 2021).
-DEFAULT_TEMPLATES = ("{}", "a photo of a {}.", "a photo of the {}.", "there is a {} in the scene.")
+from atas_deploy.core.templates import DEFAULT_TEMPLATES as DEFAULT_TEMPLATES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """The queries of a class list with its background.
 
     Attributes:
         classes: the user's classes.
-        rule: how the background was chosen: "auto", "none" or "list".
+        rule: how the background was chosen: "auto", "none", "list", or the name of the class list
+            that brought it, such as "voc21".
         background: the words of class 0.
         removed: words of the automatic list that the user's classes cover.
         queries: Q strings; background first, then class by class.
@@ -36,23 +37,25 @@ class Vocabulary:
     background: tuple[str, ...]
     removed: tuple[str, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the user's classes; class i is item i - 1."""
         return tuple(spec.name for spec in self.classes)
 
-    @property
+    @cached_property
     def queries(self) -> tuple[str, ...]:
         """The Q strings, background first, then class by class."""
         return (*self.background, *(word for spec in self.classes for word in spec.synonyms))
 
-    @property
+    @cached_property
     def query_class(self) -> npt.NDArray[np.intp]:
-        """Class of each query, (Q,), ascending: ties go to the lowest class."""
+        """Class of each query, (Q,), ascending: ties go to the lowest class; read-only."""
         sizes = [len(self.background), *(len(spec.synonyms) for spec in self.classes)]
-        return np.repeat(np.arange(len(sizes)), sizes)
+        query_class = np.repeat(np.arange(len(sizes)), sizes)
+        query_class.setflags(write=False)
+        return query_class
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 over all queries and their classes."""
         rows = zip(self.query_class.tolist(), self.queries, strict=True)
@@ -67,42 +70,44 @@ def build_vocabulary(
 
     Args:
         classes: see `atas_deploy.core.classes.parse_classes`.
-        background: "auto" (generic words that the classes do not cover), "none" (every pixel gets
-            a class), or a list of words in the grammar of classes.
+        background: "auto" (the list's own background, else generic words that the classes do not
+            cover), "none" (every pixel gets a class), or a list of words in the grammar of classes.
 
     Raises:
         ConfigError: a list cannot be used, or one class has nothing to compete with.
     """
-    specs = parse_classes(classes)
-    words = [word for spec in specs for word in spec.synonyms]
-    removed: tuple[str, ...] = ()
-    rule = background.casefold() if isinstance(background, str) else "list"
-    rule = rule if rule in ("auto", "none") else "list"
-    chosen: tuple[str, ...] = ()
-    if rule == "auto":
-        chosen, removed = uncovered_words(words)
-    elif rule == "list":
-        chosen = _background_list(background, words)
-    if len(specs) == 1 and not chosen:
+    asked = read_class_list(classes)
+    vocabulary = _with_background(asked, background)
+    if len(asked.specs) == 1 and not vocabulary.background:
         raise ConfigError(
-            f'One class ("{shorten(specs[0].name)}") without background has nothing to compete '
-            "with: every pixel would get it; add a class or use --background auto or a list."
+            f'One class ("{shorten(asked.specs[0].name)}") without background has nothing to '
+            "compete with: every pixel would get it; add a class or use --background auto or a "
+            "list."
         )
-    return Vocabulary(specs, rule, chosen, removed)
+    return vocabulary
 
 
-def _background_list(background: str | Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+def _with_background(asked: ClassList, background: str | Sequence[str]) -> Vocabulary:
+    rule = background.strip().casefold() if isinstance(background, str) else "list"
+    if rule == "none":
+        return Vocabulary(asked.specs, rule, (), ())
+    if rule == "auto" and asked.background:
+        return Vocabulary(asked.specs, asked.name, asked.background, ())
+    if rule == "auto":
+        words = (word for spec in asked.specs for word in spec.synonyms)
+        return Vocabulary(asked.specs, rule, *uncovered_words(words))
+    return Vocabulary(asked.specs, "list", _background_list(background, asked.specs), ())
+
+
+def _background_list(
+    background: str | Sequence[str], specs: Sequence[ClassSpec]
+) -> tuple[str, ...]:
     items = split_list(background, what="background word")
-    chosen = tuple(dict.fromkeys(word.strip() for item in items for word in item.split("|")))
-    if "" in chosen:
+    words = [word.strip() for item in items for word in item.split("|")]
+    if "" in words:
         raise ConfigError('The background list has an empty synonym; remove the extra "|".')
-    if not chosen:
+    if not words:
         raise ConfigError(
             'The background list is empty; name words such as "road,wall", or use "auto" or "none".'
         )
-    asked = {word.casefold() for word in words}
-    if clash := [word for word in chosen if word.casefold() in asked]:
-        raise ConfigError(
-            f'"{shorten(clash[0])}" is both a class and a background word; remove one of the two.'
-        )
-    return chosen
+    return check_background(words, specs)

@@ -58,10 +58,12 @@ def draw_legend(image: npt.NDArray[np.uint8], entries: Sequence[Entry]) -> npt.N
         (H, W, 3) uint8 RGB, a new array; without a legend if not even one name fits.
     """
     height, width = image.shape[:2]
-    panel = _panel(height, width, tuple((name, (r, g, b)) for name, (r, g, b) in entries))
+    metrics = _Metrics.of(height, width)
+    first = tuple((name, (r, g, b)) for name, (r, g, b) in entries[: metrics.most])
+    panel = _panel(height, width, first, len(entries) - len(first))
     result = image.copy()
     if panel is not None:
-        margin = _Metrics.of(height, width).margin
+        margin = metrics.margin
         rows, columns = panel.keep.shape[:2]
         corner = result[height - margin - rows : height - margin, margin : margin + columns]
         dimmed = cv2.multiply(corner, panel.keep, scale=1 / 255)
@@ -86,6 +88,11 @@ class _Metrics:
         one_fits = height >= bare.row + 2 * (bare.padding + bare.margin)
         free = width - 2 * (bare.padding + bare.margin)
         return cls(font, free, max(rows, int(one_fits)))
+
+    @property
+    def most(self) -> int:
+        """Chips that could fit if none had a name."""
+        return max(0, self.width * self.rows // (self.indent + self.gap))
 
     @property
     def margin(self) -> int:
@@ -119,19 +126,17 @@ class _Metrics:
 
 
 @lru_cache(maxsize=8)
-def _panel(height: int, width: int, entries: tuple[Entry, ...]) -> _Panel | None:
+def _panel(height: int, width: int, entries: tuple[Entry, ...], left_out: int) -> _Panel | None:
     metrics = _Metrics.of(height, width)
-    rows = _layout(entries, metrics)
+    rows = _layout(entries, left_out, metrics)
     return _render(rows, metrics) if rows else None
 
 
-def _layout(entries: Sequence[Entry], metrics: _Metrics) -> list[list[_Chip]]:
-    """Flow chips into rows; what does not fit is counted by a last chip."""
-    narrowest = metrics.indent + metrics.gap
-    most = max(0, metrics.width * metrics.rows // narrowest)
-    chips = [_chip(name, color, metrics) for name, color in entries[:most]]
+def _layout(entries: Sequence[Entry], left_out: int, metrics: _Metrics) -> list[list[_Chip]]:
+    """Flow chips into rows; what does not fit is counted by a last chip, with those left out."""
+    chips = [_chip(name, color, metrics) for name, color in entries]
     for shown in range(len(chips), 0, -1):
-        hidden = len(entries) - shown
+        hidden = len(entries) - shown + left_out
         more = [_chip(f"+{hidden} more", None, metrics)] if hidden else []
         rows = _wrap([*chips[:shown], *more], metrics)
         if len(rows) <= metrics.rows and _widest(rows, metrics) <= metrics.width:

@@ -23,6 +23,7 @@ from atas_deploy.models import open_model
 from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder, snap_windows
 from atas_deploy.runtime.temporal import Smoother
 from atas_deploy.runtime.text import TextFeatures
+from atas_deploy.runtime.text_store import TextStore
 
 BACKENDS = {"ort": OrtBackend}
 REFINEMENTS = ("none", "pamr")
@@ -109,8 +110,13 @@ class Segmenter:
             windows=snap_windows(window, stride, patch_size=manifest.patch_size),
             batch_size=batch_size,
         )
+        self._store = TextStore(self.bundle) if cache else None
         self._text = TextFeatures(
-            self.backend, self.bundle.tokenizer(), templates=self.templates.prompts
+            self.backend,
+            self.bundle.tokenizer(),
+            templates=self.templates.prompts,
+            store=self._store,
+            progress=progress,
         )
         self._background = background
         self._words = self._encode_words(vocabulary)
@@ -139,6 +145,11 @@ class Segmenter:
     def short_side(self) -> int:
         """Shorter side of the encoder's input in pixels."""
         return self.encoder.short_side
+
+    @property
+    def cache_problem(self) -> str | None:
+        """One sentence on why text features are not kept on disk, None while all is well."""
+        return self._store.problem if self._store else None
 
     @property
     def vocabulary(self) -> Vocabulary:

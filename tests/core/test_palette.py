@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atas_deploy.core.classes import MAX_CLASSES
+from atas_deploy.core.classes import MAX_CLASSES, ClassSpec
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.palette import class_palette, oklab, void_label
+from atas_deploy.core.palette import class_palette, class_palette_for, oklab, void_label
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 COLOUR_BLINDNESS = {
@@ -99,3 +99,37 @@ def test_impossible_numbers_are_refused(num_classes: int) -> None:
     """A number of classes out of range is an error that names the range."""
     with pytest.raises(ConfigError, match="0 to 65534"):
         class_palette(num_classes)
+
+
+def specs(*colors: tuple[int, int, int] | None) -> list[ClassSpec]:
+    """Classes that ask for these colours."""
+    return [ClassSpec(str(i), (str(i),), color) for i, color in enumerate(colors)]
+
+
+def test_given_colors_are_kept() -> None:
+    """A class gets the colour it asks for, even one that another has; others keep their own."""
+    asked = specs(None, (7, 8, 9), (7, 8, 9), None)
+    palette = class_palette_for(asked)
+    assert palette[2].tolist() == palette[3].tolist() == [7, 8, 9]
+    np.testing.assert_array_equal(palette[[0, 1, 4]], class_palette(4)[[0, 1, 4]])
+    np.testing.assert_array_equal(class_palette_for(specs(None, None)), class_palette(2))
+
+
+def test_others_move_away_from_given_colors() -> None:
+    """A class whose own colour is asked for by another gets one that is unlike all."""
+    first, second = class_palette(2)[1:].tolist()
+    alike = (second[0] - 2, second[1], second[2])
+    palette = class_palette_for(specs(None, None, tuple(first), alike, None))
+    assert palette[3:5].tolist() == [first, list(alike)]
+    assert nearest_pair(palette) > 0.1
+
+
+@pytest.mark.parametrize("num_classes", [300, MAX_CLASSES])
+def test_many_given_colors(num_classes: int) -> None:
+    """With many classes, too, all colours differ."""
+    reverse = class_palette(num_classes)[:0:-1].tolist()
+    asked = [tuple(color) if i % 2 else None for i, color in enumerate(reverse)]
+    palette = class_palette_for(specs(*asked))
+    assert len(np.unique(palette, axis=0)) == num_classes + 1
+    for row, color in zip(palette[1:][1::2], asked[1::2], strict=True):
+        assert tuple(row) == color

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from atas_deploy.core.palette import class_palette
 from atas_deploy.media.legend import Entry, draw_legend
-from atas_deploy.media.overlay import blend
+from atas_deploy.media.overlay import blend, side_by_side
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
 
@@ -53,6 +53,14 @@ def test_255_is_a_class_where_there_are_so_many() -> None:
     out = blend(GREY, halves(255, 300, np.uint16), palette, opacity=1)
     assert out[60, 20].tolist() == palette[255].tolist()
     assert out[60, 140].tolist() == palette[300].tolist()
+
+
+def test_depth_of_the_label_map_does_not_show() -> None:
+    """Label maps of 8 and of 16 bits are painted in other ways, but look the same."""
+    labels = np.random.default_rng(0).integers(0, 255, (120, 160))
+    narrow = blend(GREY, labels.astype(np.uint8), class_palette(254))
+    wide = blend(GREY, labels.astype(np.uint16), class_palette(255))
+    np.testing.assert_array_equal(narrow, wide)
 
 
 def test_outlines_are_thin_and_light() -> None:
@@ -115,6 +123,16 @@ def test_many_classes_end_in_a_count() -> None:
     assert (few != more).any()
 
 
+def test_the_count_is_of_all_classes() -> None:
+    """Of 10,000 classes the same ones are shown as of 9,999, and the count differs."""
+    names = [f"class {number}" for number in range(10_000)]
+    image = np.full((720, 1280, 3), 90, np.uint8)
+    all_but_one, all_of_them = (draw_legend(image, entries(*names)[:n]) for n in (9_999, 10_000))
+    different = np.argwhere((all_but_one != all_of_them).any(axis=2))
+    assert 0 < len(different) < 2_000
+    assert np.ptp(different[:, 0]) < 40
+
+
 def test_long_names_are_shortened() -> None:
     """A name of 5,000 characters takes no more room than a rather long one."""
     image = np.full((720, 1280, 3), 90, np.uint8)
@@ -144,3 +162,27 @@ def test_nothing_to_name() -> None:
     out = draw_legend(GREY, [])
     np.testing.assert_array_equal(out, GREY)
     assert out is not GREY
+
+
+@pytest.mark.parametrize("size", [(40, 60), (720, 1280), (480, 960), (2160, 3840)])
+def test_picture_stands_left_of_its_overlay(size: tuple[int, int]) -> None:
+    """Up to 2 to 1 the halves stand side by side, whole, with a thin white line between."""
+    height, width = size
+    left, right = np.full((*size, 3), 10, np.uint8), np.full((*size, 3), 20, np.uint8)
+    both = side_by_side(left, right)
+    gap = both.shape[1] - 2 * width
+    assert both.shape[0] == height
+    assert 0 < gap <= max(2, width / 100)
+    assert gap % 2 == 0
+    np.testing.assert_array_equal(both[:, :width], left)
+    np.testing.assert_array_equal(both[:, width + gap :], right)
+    assert (both[:, width : width + gap] == 255).all()
+
+
+def test_wide_pictures_are_stacked() -> None:
+    """A picture wider than 2 to 1 stands above its overlay."""
+    above, below = np.full((40, 81, 3), 10, np.uint8), np.full((40, 81, 3), 20, np.uint8)
+    both = side_by_side(above, below)
+    assert both.shape == (82, 81, 3)
+    np.testing.assert_array_equal(both[:40], above)
+    np.testing.assert_array_equal(both[42:], below)

@@ -90,8 +90,10 @@ def _refused(path: Path, image: npt.NDArray[np.uint8]) -> OutputError:
 
 
 def _check_labels(labels: npt.NDArray[np.integer], *, num_classes: int) -> None:
-    known = (labels <= num_classes) | (labels == void_label(num_classes))
-    if labels.ndim != 2 or not known.all() or labels.min(initial=0) < 0:
+    known = labels.max(initial=0) <= num_classes  # as it mostly is, and quickly told
+    if not known:
+        known = bool(((labels <= num_classes) | (labels == void_label(num_classes))).all())
+    if labels.ndim != 2 or not known or labels.min(initial=0) < 0:
         raise InputError(
             f"A label map of shape {labels.shape} goes up to {labels.max(initial=0)}, expected "
             f"(height, width) and labels 0 to {num_classes}: give a palette with more rows"
