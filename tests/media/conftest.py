@@ -52,13 +52,15 @@ def make_clip(tmp_path: Path) -> MakeClip:
         audio_seconds: float | None = None,
         rotation: int = 0,
         pixel_aspect: Fraction = Fraction(1),
+        pixel_format: str = "yuv420p",
+        rate: int = 25,
         **options: Any,
     ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w") as container:
-            video: Any = container.add_stream(codec, rate=25, options=options)
+            video: Any = container.add_stream(codec, rate=rate, options=options)
             video.height, video.width = size
-            video.pix_fmt = "yuv420p" if codec != "libx264rgb" else "rgb24"
+            video.pix_fmt = pixel_format if codec != "libx264rgb" else "rgb24"
             video.codec_context.time_base = time_base
             video.codec_context.sample_aspect_ratio = pixel_aspect
             if rotation:

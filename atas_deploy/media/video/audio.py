@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,9 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from atas_deploy.media.video.reader import open_media
+from atas_deploy.media.video.opening import open_media, seek
+
+_RUN_UP = 1.0  # seconds; tracks may lie that far apart in a file
 
 COPIED_CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 """What MP4 carries as it is; all else becomes AAC."""
@@ -27,32 +30,47 @@ class AudioCopy:
     """The sound tracks of a file on their way into an MP4 that is being written.
 
     The source is read a second time, only as far as the video has been written, so that nothing
-    is held in memory. Time stamps stay as they are. Damaged packets are left out, like those of a
-    track that cannot be decoded though it would have to be.
+    is held in memory. Time stamps stay as they are, or count from an origin. Damaged packets are
+    left out, like those of a track that cannot be decoded though it would have to be.
     """
 
-    def __init__(self, source: Path, output: OutputContainer) -> None:
+    def __init__(
+        self, source: Path, output: OutputContainer, *, origin: Fraction = Fraction(0)
+    ) -> None:
         """Open the source and announce its tracks to the output, before its first packet.
 
         Args:
             source: The file whose sound is wanted.
             output: The container that is written; must not have started.
+            origin: Time in the source, in seconds, that becomes 0; what is before it is left out.
         """
         self._input = open_media(source)
         self._output = output
+        if origin and not seek(self._input, float(origin) - _RUN_UP):
+            self._input.close()
+            self._input = open_media(source)
+        self._origin = origin
         tracks = [_track(stream, output) for stream in self._input.streams.audio]
         self._tracks = {track.index: track for track in tracks if track is not None}
         self._packets = _demux(self._input, self._tracks)
-        self._pending = next(self._packets, None)
+        self._pending = self._next()
 
     def advance(self, time: float) -> None:
         """Write every packet that begins before a time, given in seconds."""
         while self._pending is not None:
-            track = self._tracks[self._pending.stream.index]
-            if track.stamp(self._pending) >= time:
+            packet, begin = self._pending
+            if begin >= time:
                 return
-            track.write(self._pending)
-            self._pending = next(self._packets, None)
+            self._tracks[packet.stream.index].write(packet)
+            self._pending = self._next()
+
+    def _next(self) -> "tuple[Packet[AudioStream], float] | None":
+        """Return the next packet wanted, on the new time line, and its time in seconds."""
+        for packet in self._packets:
+            time = self._tracks[packet.stream.index].stamp(packet, origin=self._origin)
+            if time >= 0 or not self._origin:
+                return packet, time
+        return None
 
     def finish(self) -> None:
         """Write what the encoders still hold and close the source."""
@@ -71,18 +89,30 @@ class _CopiedTrack:
     def __init__(self, source: AudioStream, output: OutputContainer) -> None:
         self.index = source.index
         self._output = output
+        self._tick = Fraction(1, source.rate)
         self._target = output.add_stream_from_template(source)
         self._last_dts: int | None = None
         self._next_pts = source.start_time or 0
 
-    def stamp(self, packet: "Packet[AudioStream]") -> float:
-        """Give a packet the time stamps it may lack and return its time in seconds."""
+    def stamp(self, packet: "Packet[AudioStream]", *, origin: Fraction) -> float:
+        """Give a packet time stamps that count from an origin; return its time in seconds."""
         if packet.pts is None:
             packet.pts = self._next_pts if packet.dts is None else packet.dts
         if packet.dts is None:
             packet.dts = packet.pts
         self._next_pts = packet.pts + (packet.duration or 0)
+        if origin:
+            self._shift(packet, origin)
         return float(packet.pts * packet.time_base)
+
+    def _shift(self, packet: "Packet[AudioStream]", origin: Fraction) -> None:
+        """Count from an origin, in samples: the ticks of AVI files are whole packets."""
+        tick = self._tick
+        stamps = (packet.pts, packet.dts, packet.duration)
+        pts, dts, duration = (Fraction(stamp or 0) * packet.time_base for stamp in stamps)
+        packet.pts, packet.dts = round((pts - origin) / tick), round((dts - origin) / tick)
+        packet.duration = round(duration / tick)
+        packet.time_base = tick
 
     def write(self, packet: "Packet[AudioStream]") -> None:
         if self._last_dts is not None and packet.dts is not None and packet.dts <= self._last_dts:
@@ -102,6 +132,7 @@ class _EncodedTrack(_CopiedTrack):
     def __init__(self, source: AudioStream, output: OutputContainer) -> None:
         self.index = source.index
         self._output = output
+        self._tick = Fraction(1, source.rate)
         rate = source.rate if source.rate in _AAC_RATES else 48_000
         self._target = output.add_stream("aac", rate=rate)
         self._target.layout = _AAC_LAYOUTS.get(source.channels, "stereo")

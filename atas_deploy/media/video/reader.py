@@ -1,45 +1,39 @@
 """Reading video: every frame upright and in RGB, with the time stamp it has in the file."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
-import cv2
 import numpy as np
 import numpy.typing as npt
-from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 
-from atas_deploy.core.errors import InputError
-from atas_deploy.media.images import check_readable
-from atas_deploy.media.video.ledger import Ledger
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv", ".y4m"}
+from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.media.live import is_live, redact
+from atas_deploy.media.video.colour import ToRgb
+from atas_deploy.media.video.decoding import Decoder
+from atas_deploy.media.video.live import ends_by_silence, open_live
+from atas_deploy.media.video.opening import (
+    VIDEO_SUFFIXES,
+    frame_rate,
+    is_video,
+    open_file,
+    seek,
+    time_span,
+    video_stream,
 )
-EXACT_CHROMA = (
-    Interpolation.BILINEAR
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
-"""swscale flags without which colours come out one or two levels too dark."""
+from atas_deploy.media.video.span import Clock, Span
 
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_FIRST_HD_HEIGHT = 720
-_LENGTH_TOLERANCE = 1.0  # seconds; muxers round and pad
-_QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+__all__ = ["VIDEO_SUFFIXES", "Frame", "VideoReader", "is_video"]
+
+_RUN_UP = 1.0  # seconds; where frames are reordered, a key frame's packet comes before its time
+_LATE = 60.0  # seconds; recordings of broadcasts begin at the time of day
+
+_Stamped = tuple[int, VideoFrame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,8 +41,8 @@ class Frame:
     """One frame of a video.
 
     Attributes:
-        index: Its number, from 0.
-        time: Its time stamp in seconds.
+        index: Its number, from 0 for the first one that is read.
+        time: Its time stamp in seconds, also where reading starts in the middle of a file.
         pts: Its time stamp in ticks of ``time_base``.
         duration: How long it stays, in ticks.
         time_base: One tick in seconds.
@@ -64,9 +58,10 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file, decoded one at a time while you iterate; once.
+    """The frames of a video file or live stream, decoded one at a time while you iterate; once.
 
     The first frame fixes the size; later ones of another size are scaled to it, as players do.
+    Transparent parts are laid over white. The time of a live stream begins with its first frame.
 
     Damage is an error at the end even where decoding goes on behind it: frames that the file lists
     and that do not come out are counted (H.264 and HEVC in MP4 and Matroska). Two losses leave no
@@ -74,50 +69,60 @@ class VideoReader:
     since that format lists none; there, only an end that comes more than a second early is noticed.
 
     Attributes:
-        path: The file.
+        location: The file, or the address of the stream.
+        name: How messages name it: without user name and password.
+        live: Whether it is a stream or a camera, which can be read only once and has no sound here.
         size: (height, width) of every frame, in pixels, after rotation.
         pixel_aspect: Width of a pixel over its height; 1 but for old camcorders and discs.
         rate: Average frames a second; only a guide where the rate varies.
         time_base: One tick of the time stamps, in seconds.
-        duration: Length in seconds, None if the file does not say.
+        origin: Time stamp, in ticks, that becomes 0 in a copy: that of the first frame if reading
+            starts in the middle or the file's time begins over a minute late, otherwise 0.
+        duration: Length of the whole video in seconds, None if the file does not say.
         frame_count: Estimated number of frames that iteration yields, None if unknown.
         finished: True once iteration has reached the end of the file, without an error.
     """
 
-    def __init__(self, path: Path, *, max_frames: int | None = None) -> None:
+    def __init__(
+        self,
+        location: Path | str,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        max_frames: int | None = None,
+    ) -> None:
         """Open a video and decode its first frame.
 
         Args:
-            path: The file.
+            location: The file; or as text a stream ("rtsp://host/path", http, rtmp, udp, tcp,
+                srt) or a camera ("camera:0", "/dev/video0").
+            start: Leave out the frames before this time in seconds, on the file's own time line.
+            end: Leave out the frames from this time on.
             max_frames: Stop after so many frames; None reads all.
 
         Raises:
-            InputError: If the file is missing, empty, unreadable, or holds no video frame.
+            ConfigError: If start or end is negative, not finite, or in the wrong order, or
+                max_frames is below 1.
+            InputError: If the file is missing, empty, unreadable, or holds no video frame between
+                start and end; if a stream does not answer.
         """
-        self.path = path
-        self.finished = False
+        self._span = Span(start=start, end=end)
+        if max_frames is not None and max_frames < 1:
+            raise ConfigError(f"Got max_frames {max_frames}, expected 1 or more")
         self._max_frames = max_frames
-        self._missing = ""
-        self._container = _open(path)
-        self._reformatter = VideoReformatter()
+        self.location = location
+        self.name = redact(str(location))
+        self.live = isinstance(location, str) and is_live(location)
+        self.finished = False
+        self._open()
         try:
-            self._stream = _video_stream(self._container, path)
-            self._ledger = Ledger(self._container, self._stream)
-            self._decoded = self._decode()
-            self._first = self._decode_first()
+            self._frames = self._wanted(self._from_start())
+            first = self._first_frame()
         except BaseException:
             self.close()
             raise
-        height, width = self._first.height, self._first.width
-        self._turns = round(self._first.rotation / 90) % 4
-        self._coded_size = (height, width)
-        self.size = (width, height) if self._turns % 2 else (height, width)
-        aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        self.pixel_aspect = 1 / aspect if self._turns % 2 else aspect
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        self.time_base = self._stream.time_base or 1 / self.rate
-        self.duration = _duration(self._container, self._stream)
-        self.frame_count = self._count()
+        self._frames = chain([first], self._frames)
+        self._describe(*first)
 
     def __enter__(self) -> Self:
         """Return the reader itself."""
@@ -142,167 +147,106 @@ class VideoReader:
         Raises:
             InputError: Where the file is damaged or cut off, after the last good frame.
         """
-        step = max(1, round(1 / (self.rate * self.time_base)))
-        pts = -step
-        for index, decoded in enumerate(islice(self._frames(), self._max_frames)):
-            pts = pts + step if decoded.pts is None else decoded.pts
+        for index, (pts, decoded) in enumerate(islice(self._frames, self._max_frames)):
             yield Frame(
                 index=index,
                 time=float(pts * self.time_base),
                 pts=pts,
-                duration=decoded.duration or step,
+                duration=decoded.duration or self._step,
                 time_base=self.time_base,
                 image=self._to_rgb(decoded),
             )
 
-    def _frames(self) -> Iterator[VideoFrame]:
-        yield self._first
-        yield from self._decoded
-        self.finished = True
+    def _open(self) -> None:
+        self._container = (
+            open_live(str(self.location)) if self.live else open_file(Path(self.location))
+        )
+        try:
+            self._stream = video_stream(self._container, self.name)
+        except BaseException:
+            self.close()
+            raise
+        self.rate = frame_rate(self._stream)
+        self.time_base = self._stream.time_base or 1 / self.rate
+        self._step = max(1, round(1 / (self.rate * self.time_base)))
+        begin, self.duration = time_span(self._container, self._stream)
+        self._begin = 0.0 if self.live else begin
 
-    def _decode_first(self) -> VideoFrame:
-        first = next(self._decoded, None)
+    def _describe(self, pts: int, first: VideoFrame) -> None:
+        """Set what the first frame tells."""
+        turns = round(first.rotation / 90) % 4
+        self._to_rgb = ToRgb((first.height, first.width), turns=turns)
+        self.size = (first.width, first.height) if turns % 2 else (first.height, first.width)
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        self.pixel_aspect = 1 / aspect if turns % 2 else aspect
+        late = self._span.start is not None or pts * self.time_base > _LATE
+        self.origin = pts if late else 0
+        self.frame_count = self._count()
+
+    def _first_frame(self) -> _Stamped:
+        first = next(self._frames, None)
         if first is None:
-            raise InputError(f"{self.path} holds no video frame: copy it again or leave it out")
+            raise InputError(f"{self.name} holds no video frame: copy it again or leave it out")
         return first
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        """Decode to the end; on damage, first give the good frames still inside the decoder."""
-        damage = None
-        try:
-            for packet in self._sound_packets():
-                self._ledger.sent(packet)
-                yield from self._ledger.received(self._stream.decode(packet))
-        except av.FFmpegError as error:
-            damage = error
-        with suppress(av.FFmpegError):
-            yield from self._ledger.received(self._stream.decode(None))
-        if damage is not None:
-            raise self._damaged(damage.strerror or str(damage)) from damage
-        if self._missing:
-            raise self._damaged(self._missing)
-        if self._ledger.lost:
-            raise self._damaged(f"{self._ledger.lost} frames in the middle are missing")
+    def _from_start(self) -> Iterator[_Stamped]:
+        """Decode from a little before the first wanted frame on."""
+        start = (self._span.start or 0) - _RUN_UP
+        if start > self._begin and not self.live:
+            if seek(self._container, start):
+                frames = self._decode()
+                first = next(frames, None)
+                if first is not None and self._is_early(*first):
+                    return chain([first], frames)
+            self.close()
+            self._open()  # the place cannot be found without reading up to it
+        return self._decode()
 
-    def _sound_packets(self) -> "Iterator[Packet[Stream]]":
-        """Yield the packets of the video stream, and note at the end whether any were lost."""
-        count, end, torn = 0, 0.0, None
-        for packet in self._container.demux():
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index != self._stream.index or not packet.size:
-                continue
-            count += 1
-            if torn is not None:
-                yield torn  # broadcasts lose a bit now and then, and decoders conceal it
-            torn = packet if packet.is_corrupt else None
-            if torn is None:
-                yield packet
-        lost = len(self._stream.index_entries) - count
-        length = _declared_length(self._container)
-        if lost > 0 or torn is not None:
-            self._missing = f"its last {max(lost, 1)} frames are missing"
-        elif end + _LENGTH_TOLERANCE < length:
-            self._missing = f"it ends at {end:.1f} s of {length:.1f} s"
+    def _is_early(self, pts: int, frame: VideoFrame) -> bool:
+        """Tell whether reading on from a frame misses none that is wanted."""
+        return frame.pts is not None and pts * self.time_base <= (self._span.start or 0)
 
-    def _damaged(self, cause: str) -> InputError:
-        return InputError(
-            f"{self.path} is damaged or cut off ({cause}): copy it again, "
-            "or use the frames before the damage"
-        )
+    def _decode(self) -> Iterator[_Stamped]:
+        clock = Clock(time_base=self.time_base, step=self._step, live=self.live)
+        silence_ends = self.live and ends_by_silence(str(self.location))
+        for frame in Decoder(
+            self._container,
+            self._stream,
+            name=self.name,
+            live=self.live,
+            silence_ends=silence_ends,
+        ):
+            yield clock.stamp(frame.pts), frame
 
-    def _to_rgb(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        height, width = self._coded_size
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=_colorspace(frame),
-            dst_color_range=ColorRange.JPEG,
-            interpolation=EXACT_CHROMA,
-            threads=1,
-        ).to_ndarray()
-        image = cv2.rotate(rgb, _QUARTER_TURNS[self._turns]) if self._turns else rgb
-        return np.asarray(image, np.uint8)
+    def _wanted(self, frames: Iterator[_Stamped]) -> Iterator[_Stamped]:
+        """Leave out what lies outside the span.
+
+        Raises:
+            InputError: If that is everything.
+        """
+        time, found = self._begin, False
+        for pts, frame in frames:
+            time = float(pts * self.time_base)
+            if self._span.is_behind(time):
+                break
+            if not self._span.is_before(time):
+                found = True
+                yield pts, frame
+        else:
+            self.finished = True
+        if not found and self._span != Span():
+            last = max(time, self._begin + (self.duration or 0))
+            raise InputError(
+                f"{self.name} has no frame {self._span}: it goes from {self._begin:.2f} s to "
+                f"{last:.2f} s, so choose other times"
+            )
 
     def _count(self) -> int | None:
         count: int | None = self._stream.frames
-        if not count:
-            count = None if self.duration is None else round(self.duration * self.rate)
+        whole = self._span == Span()
+        length = self._span.shorten(self.duration, begin=self._begin)
+        if not (count and whole):
+            spanned = None if length is None else max(1, round(length * self.rate))
+            count = spanned if not count or spanned is None else min(count, spanned)
         limits = [n for n in (count, self._max_frames) if n is not None]
         return min(limits, default=None)
-
-
-def open_media(path: Path) -> InputContainer:
-    """Open a media file; the prefix keeps FFmpeg from reading "a:b.mp4" as a protocol."""
-    return av.open(f"file:{path}", metadata_errors="replace")
-
-
-def is_video(path: Path) -> bool:
-    """Tell from its content whether a file holds video."""
-    try:
-        container = _open(path)
-    except InputError:
-        return False
-    with container:
-        return any(_is_moving(stream) for stream in container.streams.video)
-
-
-def _reason(error: Exception) -> str:
-    """What FFmpeg says, without its number and the path, in lower case."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text[:1].lower() + text[1:]
-
-
-def _open(path: Path) -> InputContainer:
-    check_readable(path, kind="a video")
-    try:
-        container = open_media(path)
-    except (av.FFmpegError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a video that can be read here ({_reason(error)}): "
-            "check that it is whole, or convert it to MP4"
-        ) from error
-    if container.format.name == "tty":  # FFmpeg plays text files as animations
-        container.close()
-        raise InputError(f"{path} is a text file, expected a video: check the path")
-    return container
-
-
-def _is_moving(stream: VideoStream) -> bool:
-    """Tell video from the cover picture of a song, and from codecs without a decoder."""
-    decodable: object = stream.codec_context  # None for codecs that this build lacks
-    return decodable is not None and not stream.disposition & Disposition.attached_pic
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    streams = [stream for stream in container.streams.video if _is_moving(stream)]
-    if not streams:
-        raise InputError(f"{path} has no video stream that can be decoded: convert it to MP4")
-    best = container.streams.best("video")
-    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
-    stream.thread_type = "AUTO"  # also decodes frames in parallel
-    return stream
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
-
-
-def _declared_length(container: InputContainer) -> float:
-    """Read the length in seconds that a Matroska file states, 0 for other formats.
-
-    Others list their frames, or have FFmpeg work the length out from what is there.
-    """
-    stated = container.duration if container.format.name.startswith("matroska") else None
-    return (stated or 0) / av.time_base
-
-
-def _colorspace(frame: VideoFrame) -> int | None:
-    """Name the YUV matrix; where the file does not, guess by height as players do."""
-    if frame.colorspace != _UNSPECIFIED:
-        return None
-    return Colorspace.ITU709 if frame.height >= _FIRST_HD_HEIGHT else Colorspace.ITU601
