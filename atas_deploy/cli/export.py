@@ -115,14 +115,17 @@ def read_photos(inputs: tuple[str, ...]) -> list[Any]:
     if not inputs:
         return []
     found = find_sources(inputs)
-    problems = [problem.message for problem in found.problems]
+    bad: list[str] = []
     photos: list[Any] = []
     for source in found.sources:
-        if source.kind == "image" and len(photos) < _MAX_PHOTOS:
+        if isinstance(source.location, Path) and source.kind == "image":
             try:
-                photos.append(read_image(source.path))
+                photos.append(read_image(source.location))
             except InputError as exc:
-                problems.append(str(exc))
+                bad.append(str(exc))
+        if len(photos) == _MAX_PHOTOS:
+            break
+    problems = [problem.message for problem in found.problems] + bad
     if not photos:
         raise InputError(problems[0] if problems else "--photos names videos only: add an image.")
     for problem in problems:

@@ -1,35 +1,45 @@
-"""Which files a run works on: from files, folders and globs to a list with unique names."""
+"""Which files and streams a run works on, and where the results of each go.
 
-import glob
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+Files and streams named outright come first; folders and globs are walked while the run goes on, so
+that a million files need no more memory than the names of the fullest folder.
+
+Names, which decide where results go, depend on the command line and on one folder at a time:
+
+- A file is named by its stem, where others of its folder share that (also in another case) by its
+  whole name, then -2, -3 …; those named outright count as one folder. A stream is named by its
+  address.
+- Below a folder, names begin with the sub-folder, as in "sub/photo"; below a glob with what follows
+  its first wildcard.
+- Where a folder or glob is not the only input, its own name comes before, as in "photos/sub/photo";
+  folders of the same name are photos, photos-2 … .
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from atas_deploy.core.errors import InputError
-from atas_deploy.media.images import IMAGE_SUFFIXES, check_readable, is_image
-from atas_deploy.media.video.reader import VIDEO_SUFFIXES, is_video
-
-Kind = Literal["image", "video"]
-
-_RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png")
+from atas_deploy.media.live import is_address, is_live, redact
+from atas_deploy.media.naming import stem, unique_names
+from atas_deploy.media.outright import Kind, Outright, kind_by_suffix, name_outright
+from atas_deploy.media.shards import Shard, check_shard, in_shard
+from atas_deploy.media.walk import Root, check_path, make_root, real_path, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One file to work on.
+    """One file or stream to work on.
 
     Attributes:
-        path: Where it is.
-        kind: Image or video.
+        location: Where it is: the path of a file, or the address of a stream or camera, which may
+            hold a password; see `redact`.
+        kind: Image or video; streams and cameras are videos.
         name: Where its results go, relative to the output folder and without suffix, as in
             "sub/photo"; unlike that of any other source of the run, also where case is ignored.
             It may hold dots: append to it rather than replace its suffix.
     """
 
-    path: Path
+    location: Path | str
     kind: Kind
     name: str
 
@@ -39,7 +49,7 @@ class Problem:
     """Something that a user asked for and that cannot be used.
 
     Attributes:
-        asked: The input, as the user wrote it.
+        asked: The input, as the user wrote it, without passwords.
         message: What is wrong with it, or with a folder in it, and what to do.
     """
 
@@ -48,175 +58,197 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of a run; each iteration walks the folders anew, one folder at a time."""
+
+    _walk: Callable[[], Iterator[Source]]
+
+    def __iter__(self) -> Iterator[Source]:
+        """Yield the sources: those named outright, then folder after folder, sorted."""
+        return self._walk()
+
+
 class Found:
     """What the inputs of a run stand for.
 
     Attributes:
-        sources: The files to work on, at least one.
-        problems: What cannot be used, in the order of the inputs.
+        problems: What cannot be used so far; it grows while sources are iterated over or counted,
+            and holds each problem once. Every shard tells all that it comes across, since what
+            is missing on one machine may be there on another.
     """
 
-    sources: tuple[Source, ...]
-    problems: tuple[Problem, ...]
+    def __init__(self, inputs: Sequence[str], *, excluded: str | None, shard: Shard | None) -> None:
+        """Look at the inputs, without walking any folder; see `find_sources`."""
+        self.problems: list[Problem] = []
+        self._noted: set[Problem] = set()
+        self._excluded, self._shard = excluded, shard
+        outright: dict[tuple[str, str], Outright] = {}
+        roots: dict[tuple[str, tuple[str, ...]], Root] = {}
+        for asked in inputs:
+            try:
+                if root := _root(asked):
+                    roots.setdefault((root.real, root.parts), root)
+                else:
+                    named = name_outright(asked)
+                    outright.setdefault(named.identity, named)
+            except InputError as error:
+                self._note(asked, str(error))
+        self._outright = frozenset(outright)
+        self._named = _named(list(outright.values()))
+        self._roots = _rooted(list(roots.values()), alone=len(inputs) == 1, excluded=excluded)
+
+    @property
+    def sources(self) -> Sources:
+        """The files and streams to work on, those of the shard only."""
+        return Sources(self._sharded)
+
+    def count(self) -> int | None:
+        """Count the sources by their names, in a walk; None for streams alone, as they may not end.
+
+        Files that come and go meanwhile make a later iteration differ.
+        """
+        if not self._roots and all(isinstance(source.location, str) for source in self._named):
+            return None
+        return sum(1 for _ in self._sharded())
+
+    def raise_if_none(self) -> None:
+        """Make sure of one source at least, in whichever shard.
+
+        Raises:
+            InputError: If there is none, with what is wrong with the first input.
+        """
+        if next(self._all(), None) is None:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise InputError(self.problems[0].message + more)
+
+    def _sharded(self) -> Iterator[Source]:
+        for source in self._all():
+            if self._shard is None or in_shard(source.name, self._shard):
+                yield source
+
+    def _all(self) -> Iterator[Source]:
+        yield from self._named
+        for number, (root, name) in enumerate(self._roots):
+            yield from self._below(root, name, earlier=[root for root, _ in self._roots[:number]])
+
+    def _below(self, root: Root, name: str, *, earlier: Sequence[Root]) -> Iterator[Source]:
+        """Walk a root, leaving out what is named outright or comes in an earlier root."""
+        # Until there is a file, or a better reason why there is none.
+        useless = not any(Path(real).is_relative_to(root.real) for real in self._within(root))
+
+        def failed(error: OSError) -> None:
+            nonlocal useless
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                useless = False
+                self._note(root.asked, _unreadable(error))
+
+        for place, files in walk(root, name=name, wanted=_is_media, failed=failed):
+            useless = useless and not files
+            rivals = [(rival, rival.states_at(place.real)) for rival in earlier]
+            for file, own in zip(files, unique_names(files, short=stem), strict=True):
+                kind = kind_by_suffix(file)
+                done = (place.real, file) in self._outright or any(
+                    rival.takes(states, file) for rival, states in rivals
+                )
+                if kind and not done:
+                    yield Source(location=Path(place.path, file), kind=kind, name=place.name + own)
+        if useless:
+            self._note(root.asked, _nothing_in(root, excluded=self._excluded))
+
+    def _within(self, root: Root) -> frozenset[str]:
+        """Return the other named folders, which a folder leaves to themselves."""
+        return root.apart - {self._excluded}
+
+    def _note(self, asked: str, message: str) -> None:
+        problem = Problem(redact(asked), message)
+        if problem not in self._noted:
+            self._noted.add(problem)
+            self.problems.append(problem)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    kind: Kind
-    root: Path  # what the name is relative to
+def find_sources(
+    inputs: Sequence[str], *, exclude: Path | None = None, shard: Shard | None = None
+) -> Found:
+    """Find all media that a user named; a bad input does not spoil the good ones.
 
+    A folder stands for the images and videos in it and below, by suffix; hidden ones, and folders
+    that are links, are left out. A glob stands for the files it matches; ``**`` matches folders at
+    any depth. A file named outright is looked into if its suffix is unknown. Streams and cameras
+    are those of `is_live`.
 
-def find_sources(inputs: Sequence[str], *, exclude: Path | None = None) -> Found:
-    """Find all media files that a user named; a bad input does not spoil the good ones.
-
-    A folder stands for the images and videos in it and below, by suffix, hidden ones left out; a
-    glob for those it matches. A file named outright is looked into if its suffix is unknown.
+    What several inputs stand for is done once: as the file named outright, else in the innermost of
+    the folders named, else for the first input. A link is a file of its own.
 
     Args:
-        inputs: Files, folders and globs; ``**`` matches folders at any depth.
+        inputs: Files, folders, globs and streams.
         exclude: A folder of earlier results, left out of folders and globs. Where it is searched
             itself, as it holds the inputs too, only files named like results are left out.
+        shard: (i, n) leaves the i-th of n parts, see `parse_shard`; it may be empty. The name of a
+            source alone decides.
 
     Returns:
-        The sources in the order of the inputs, those of a folder sorted, each file once; and as
-        problems the inputs that are missing, hold no media, or are no image or video.
+        The sources, of which folders and globs are walked later, and the inputs that are missing,
+        hold no media, or are no image or video, as far as known.
 
     Raises:
-        InputError: If there is no source at all.
+        ConfigError: If the shard is none.
+        InputError: If there is no source at all, in any shard.
     """
     if not inputs:
         raise InputError("No input was given: name an image, a video, a folder or a glob")
-    excluded = None if exclude is None else _real(exclude)
-    found: dict[Path, _File] = {}
-    problems: list[Problem] = []
-    for asked in inputs:
-        files, messages = _find(asked, excluded=excluded)
-        for file in files:
-            found.setdefault(_real(file.path), file)
-        problems += [Problem(asked, message) for message in messages]
-    if not found:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(problems[0].message + more)
-    return Found(tuple(_named(list(found.values()))), tuple(problems))
+    excluded = None if exclude is None else real_path(exclude)
+    found = Found(inputs, excluded=excluded, shard=shard and check_shard(shard))
+    found.raise_if_none()
+    return found
 
 
-def _find(asked: str, *, excluded: Path | None) -> tuple[list[_File], list[str]]:
-    """List the files that an input stands for, and what is wrong with it."""
-    path = Path(asked)
-    problems: list[str] = []
-    # os.path, since Path raises on names that are too long for the system
-    if os.path.isdir(path):  # noqa: PTH112
-        what, media = f"The folder {asked}", _media(_walk(path, problems), root=path)
-    elif glob.has_magic(asked) and not os.path.exists(path):  # noqa: PTH110
-        # The module, since Path.glob knows neither absolute patterns nor hidden files.
-        matches = map(Path, sorted(glob.iglob(asked, recursive=True)))  # noqa: PTH207
-        what, media = f"The glob {asked!r}", _media(matches, root=_fixed_part(path))
-    else:
-        try:
-            return [_File(path, _sniff(path), path.parent)], []
-        except InputError as error:
-            return [], [str(error)]
-    files = [file for file in media if not _is_result(file, excluded=excluded)]
-    if not files and not problems:
-        besides = " besides earlier results" if media else ""
-        cure = "check the path and the file suffixes"
-        problems.append(f"{what} holds no image or video{besides}: {cure}")
-    return files, problems
+def _root(asked: str) -> Root | None:
+    """Return the root of a folder or a glob, None for what is named outright."""
+    if not asked:
+        raise InputError("An input is empty: name an image, a video, a folder or a glob")
+    if is_live(asked) or is_address(asked):
+        return None
+    check_path(asked)
+    return make_root(asked)
 
 
-def _walk(folder: Path, problems: list[str]) -> Iterator[Path]:
-    """List the files below a folder in a stable order, hidden files and folders left out."""
-
-    def note(error: OSError) -> None:
-        problems.append(
-            f"folder {error.filename} cannot be read ({error.strerror}): check its permissions"
-        )
-
-    for place, folders, files in os.walk(folder, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(place, name)
-
-
-def _media(paths: Iterable[Path], *, root: Path) -> list[_File]:
+def _named(items: Sequence[Outright]) -> list[Source]:
+    names = unique_names(items, short=lambda item: item.short, long=lambda item: item.long)
     return [
-        _File(path, kind, root)
-        for path in paths
-        if (kind := _kind_by_suffix(path)) and not os.path.isdir(path)  # noqa: PTH112
+        Source(location=item.location, kind=item.kind, name=name)
+        for item, name in zip(items, names, strict=True)
     ]
 
 
-def _is_result(file: _File, *, excluded: Path | None) -> bool:
-    """Tell results of an earlier run by their folder, or by name if inputs lie there too."""
-    if excluded is None:
-        return False
-    if _real(file.root).is_relative_to(excluded):
-        return file.path.name.endswith(_RESULT_SUFFIXES)
-    return _real(file.path).is_relative_to(excluded)
+def _rooted(roots: Sequence[Root], *, alone: bool, excluded: str | None) -> list[tuple[Root, str]]:
+    """Tell the roots what to leave out, and what the names of their files begin with."""
+    folders = frozenset(root.real for root in roots if root.is_folder)
+    names = unique_names(roots, short=_own_name, long=_own_name)
+    rooted = []
+    for root, name in zip(roots, names, strict=True):
+        apart = folders - {root.real} if root.is_folder else frozenset()
+        by_name = excluded is not None and Path(root.real).is_relative_to(excluded)
+        if excluded is not None and not by_name:
+            apart |= {excluded}
+        told = replace(root, apart=apart, by_name=by_name)
+        rooted.append((told, "" if alone else f"{name}/"))
+    return rooted
 
 
-def _real(path: Path) -> Path:
-    """Resolve links; unlike `Path.resolve`, links that go round in circles are no error."""
-    try:
-        return Path(os.path.realpath(path))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be found ({error.strerror}): the current folder is gone, change to "
-            "another one"
-        ) from error
+def _own_name(root: Root) -> str:
+    return Path(root.real).name or "root"
 
 
-def _fixed_part(pattern: Path) -> Path:
-    """Return the folders of a glob before its first wildcard."""
-    fixed = Path()
-    for part in pattern.parent.parts:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed
+def _is_media(file: str) -> bool:
+    return kind_by_suffix(file) is not None
 
 
-def _kind_by_suffix(path: Path) -> Kind | None:
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else None
+def _unreadable(error: OSError) -> str:
+    return f"The folder {error.filename} cannot be read ({error.strerror}): check its permissions"
 
 
-def _sniff(path: Path) -> Kind:
-    """Tell the kind of a file named outright; errors of known kinds wait until it is read."""
-    kind = _kind_by_suffix(path)
-    if kind is not None and os.path.exists(path):  # noqa: PTH110
-        return kind
-    check_readable(path, kind="an image or a video")
-    if is_image(path):
-        return "image"
-    if is_video(path):
-        return "video"
-    raise InputError(f"{path} is neither an image nor a video that can be read here: convert it")
-
-
-def _named(found: Sequence[_File]) -> list[Source]:
-    """Name each source by its stem; where stems clash keep suffixes, then count."""
-    stems = [item.path.relative_to(item.root).with_suffix("").as_posix() for item in found]
-    clashes = Counter(stem.casefold() for stem in stems)
-    taken = {stem.casefold() for stem in stems if clashes[stem.casefold()] == 1}
-    sources = []
-    for item, stem in zip(found, stems, strict=True):
-        name = stem
-        if clashes[stem.casefold()] > 1:
-            name = _free(item.path.relative_to(item.root).as_posix(), taken)
-            taken.add(name.casefold())
-        sources.append(Source(path=item.path, kind=item.kind, name=name))
-    return sources
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """Return the name, or the first of name-2, name-3 … that nobody has."""
-    candidate, number = name, 1
-    while candidate.casefold() in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
+def _nothing_in(root: Root, *, excluded: str | None) -> str:
+    beside = root.by_name or (excluded is not None and Path(excluded).is_relative_to(root.real))
+    results = " (results of earlier runs are left out)" if beside else ""
+    cure = "check the path and the file suffixes"
+    return f"{root.title} holds no image or video{results}: {cure}"

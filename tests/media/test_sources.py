@@ -1,12 +1,15 @@
 """Tests of finding the files of a run."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from atas_deploy.core.errors import InputError
+from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.media.sources import Found, Problem, find_sources
 
 
@@ -26,6 +29,14 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def names(found: Found) -> list[str]:
     """Return the names of the sources."""
     return [source.name for source in found.sources]
+
+
+def touch(folder: Path, *files: str) -> str:
+    """Make a folder with empty files in it and below, and return its path."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return str(folder)
 
 
 @pytest.mark.usefixtures("tree")
@@ -50,6 +61,11 @@ def test_folder_gives_its_media_in_order() -> None:
         ("in/**/*.jpg", ["b", "sub/b"]),
         ("*/sub/*", ["in/sub/b"]),
         ("in/?.*", ["a", "b"]),
+        ("in/**", ["a", "b", "clip", "sub/b", "sub/deep/c"]),
+        ("in/**/**/c.*", ["sub/deep/c"]),
+        ("**/deep/*", ["in/sub/deep/c"]),
+        ("in/.*/*", [".cache/d"]),
+        ("in/.hid*", [".hidden"]),
     ],
 )
 def test_globs(pattern: str, expected: list[str]) -> None:
@@ -67,7 +83,7 @@ def test_a_file_counts_once() -> None:
     """Files named in several ways keep their first place."""
     found = find_sources(["in/b.jpg", "in/*.jpg", "./in/../in/b.jpg", "in/clip.mp4", "in"])
     assert names(found)[:2] == ["b", "clip"]
-    assert len(found.sources) == 5
+    assert names(found)[2:] == ["in-2/a", "in-2/sub/b", "in-2/sub/deep/c"]
 
 
 def test_equal_stems_keep_their_suffix(tmp_path: Path) -> None:
@@ -84,6 +100,60 @@ def test_equal_names_are_numbered(tmp_path: Path) -> None:
         (tmp_path / folder / "p.jpg").touch()
     found = find_sources([str(tmp_path / folder / "p.jpg") for folder in "123"])
     assert names(found) == ["p.jpg", "p.jpg-2", "p.jpg-3"]
+
+
+def test_names_of_several_inputs_keep_apart(tmp_path: Path) -> None:
+    """Where a folder is not alone, names below begin with its own, numbered if need be."""
+    first = touch(tmp_path / "1/photos", "a.jpg", "sub/a.jpg")
+    second = touch(tmp_path / "2/photos", "a.jpg")
+    alone = touch(tmp_path / "3", "a.jpg")
+    assert names(find_sources([first])) == ["a", "sub/a"]
+    assert names(find_sources([first, second, f"{alone}/a.jpg"])) == [
+        "a",
+        "photos/a",
+        "photos/sub/a",
+        "photos-2/a",
+    ]
+
+
+def test_folders_that_differ_in_case_alone_keep_apart(tmp_path: Path) -> None:
+    """Results lie in different folders also where case is ignored."""
+    folder = touch(tmp_path, "Sub/a.jpg", "sub/a.jpg")
+    assert names(find_sources([folder])) == ["Sub/a", "sub-2/a"]
+
+
+def test_nested_folders_are_walked_once(tmp_path: Path) -> None:
+    """A file belongs to the innermost of the folders named, in whichever order."""
+    outer = touch(tmp_path / "out", "a.jpg", "in/b.jpg", "in/sub/c.jpg")
+    for inputs in ([outer, f"{outer}/in"], [f"{outer}/in/.", outer, outer]):
+        assert sorted(names(find_sources(inputs))) == ["in/b", "in/sub/c", "out/a"]
+    found = find_sources([outer, f"{outer}/in/sub", f"{outer}/in", f"{outer}/a.jpg"])
+    assert sorted(names(found)) == ["a", "in/b", "sub/c"]
+    (tmp_path / "out/a.jpg").unlink()
+    found = find_sources([outer, f"{outer}/in"])
+    assert sorted(names(found)) == ["in/b", "in/sub/c"]
+    assert found.problems == []
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    files=st.lists(
+        st.from_regex(r"([AaBb]/){0,2}[Aab](-2)?(\.png)?\.(jpg|JPG|png|mp4)", fullmatch=True),
+        min_size=1,
+        max_size=25,
+        unique=True,
+    )
+)
+def test_names_are_unique(tmp_path_factory: pytest.TempPathFactory, files: list[str]) -> None:
+    """However files are called, no two results share a name, and each file is done once."""
+    folder = tmp_path_factory.mktemp("names")
+    touch(folder, *files)
+    outright, rest = str(folder / files[0]), str(folder)
+    for inputs in ([rest], [rest, outright], [rest, f"{rest}/**/*.png", f"{rest}/a"]):
+        inputs = [text for text in inputs if os.path.exists(text) or "*" in text]  # noqa: PTH110
+        sources = list(find_sources(inputs).sources)
+        assert len({source.name.casefold() for source in sources}) == len(files)
+        assert len({source.location for source in sources}) == len(files)
 
 
 def test_unknown_suffixes_are_looked_into(tmp_path: Path) -> None:
@@ -109,15 +179,18 @@ def test_earlier_results_are_left_out(tree: Path) -> None:
 @pytest.mark.parametrize("out", ["in", ".", "in/sub/.."])
 def test_results_among_the_inputs_are_told_by_name(tree: Path, out: str) -> None:
     """Where results lie beside the inputs, only files named like results are left out."""
-    for name in ["a.overlay.jpg", "a.labels.png", "clip.overlay.mp4", "sub/b.overlay.png"]:
-        (tree / name).touch()
+    results = ["a.overlay.jpg", "a.labels.png", "clip.overlay.mp4", "sub/b.overlay.png"]
+    results += ["a.side.jpg", "a.side.png", "clip.side.mp4", "clip.masks/000001.png"]
+    touch(tree, *results, "clip.masks.0a1b.part/000001.png")
     found = find_sources(["in"], exclude=Path(out))
     assert names(found) == ["a", "b", "clip", "sub/b", "sub/deep/c"]
 
 
 def test_nothing_but_results(tree: Path) -> None:
     """Where there are earlier results only, the message says so."""
-    with pytest.raises(InputError, match="no image or video besides earlier results"):
+    with pytest.raises(
+        InputError, match=r"no image or video \(results of earlier runs are left out\)"
+    ):
         find_sources(["in/*/deep/*"], exclude=tree / "sub")
 
 
@@ -129,10 +202,10 @@ def test_bad_inputs_do_not_spoil_good_ones(tree: Path) -> None:
     assert names(found) == ["b"]
     assert [problem.asked for problem in found.problems] == [
         "in/gone.jpg",
-        "in/empty",
         "in/notes.txt",
+        "in/empty",
     ]
-    assert found.problems[1] == Problem(
+    assert found.problems[2] == Problem(
         "in/empty",
         "The folder in/empty holds no image or video: check the path and the file suffixes",
     )
@@ -152,9 +225,123 @@ def test_unreadable_folder_does_not_spoil_the_others(
     monkeypatch.setattr(os, "scandir", refuse)
     found = find_sources(["in"])
     assert names(found) == ["a", "b", "clip"]
-    assert found.problems[0].message.startswith("folder in/sub cannot be read (Permission denied)")
+    assert found.problems[0].message.startswith(
+        "The folder in/sub cannot be read (Permission denied)"
+    )
     with pytest.raises(InputError, match="in/sub cannot be read"):
         find_sources(["in/sub"])
+
+
+def test_folders_are_walked_late(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is listed when its turn comes; files named outright wait for none."""
+    listed = []
+    real = os.scandir
+
+    def note(path: str) -> object:
+        listed.append(os.path.relpath(path, tree))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", note)
+    found = find_sources([str(tree), str(tree / "clip.mp4")])
+    assert next(iter(found.sources)).name == "clip"
+    assert listed == []
+    sources = iter(found.sources)
+    assert [next(sources).name for _ in range(3)] == ["clip", "in/a", "in/b"]
+    assert listed == ["."]
+    assert next(sources).name == "in/sub/b"
+    assert listed == [".", "sub"]
+
+
+def test_memory_does_not_grow_with_folders(tmp_path: Path) -> None:
+    """Ten times the files in ten times the folders take no more memory."""
+    peaks = []
+    for folders in (5, 50):
+        for number in range(folders):
+            touch(tmp_path / f"{folders}/{number}", *(f"picture{i:03}.jpg" for i in range(40)))
+        tracemalloc.start()
+        assert sum(1 for _ in find_sources([str(tmp_path / str(folders))]).sources) == 40 * folders
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 20_000
+
+
+@pytest.mark.usefixtures("tree")
+def test_sources_can_be_walked_again(tree: Path) -> None:
+    """Every iteration finds the same, and tells each problem once."""
+    (tree / "empty").mkdir()
+    found = find_sources(["in", "in/empty", "gone.jpg"])
+    assert [problem.asked for problem in found.problems] == ["gone.jpg"]
+    assert names(found) == names(found)
+    assert [problem.asked for problem in found.problems] == ["gone.jpg", "in/empty"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_count() -> None:
+    """Sources are counted by their names; streams alone have no end to count to."""
+    assert find_sources(["in", "in/b.jpg", "camera:0"]).count() == 6
+    assert find_sources(["camera:0", "rtsp://host/live"]).count() is None
+
+
+def test_shards_split_a_run(tmp_path: Path) -> None:
+    """Shards are disjoint and cover everything; an empty one is no error."""
+    folder = touch(tmp_path, *(f"{i % 3}/{i}.jpg" for i in range(60)))
+    parts = [find_sources([folder], shard=(i, 4)) for i in range(1, 5)]
+    assert sorted(name for part in parts for name in names(part)) == sorted(
+        names(find_sources([folder]))
+    )
+    assert [part.count() for part in parts] == [len(names(part)) for part in parts]
+    assert all(part.count() for part in parts)
+    one = [find_sources([f"{folder}/0/0.jpg"], shard=(i, 4)) for i in range(1, 5)]
+    assert sorted(len(names(part)) for part in one) == [0, 0, 0, 1]
+
+
+def test_every_shard_tells_every_problem(tmp_path: Path) -> None:
+    """What is missing here may be there on another machine."""
+    file = f"{touch(tmp_path, 'a.jpg')}/a.jpg"
+    for shard in ((1, 2), (2, 2)):
+        (problem,) = find_sources([file, "gone.jpg"], shard=shard).problems
+        assert problem.asked == "gone.jpg"
+
+
+def test_impossible_shards(tmp_path: Path) -> None:
+    """A shard that is none of the parts is refused."""
+    with pytest.raises(ConfigError, match="expected i/n"):
+        find_sources([touch(tmp_path, "a.jpg")], shard=(3, 2))
+
+
+def test_live_inputs() -> None:
+    """Streams and cameras are videos, named by their addresses."""
+    inputs = ["camera:0", "/dev/video1", "rtsp://me:word@cam/live?id=1", "rtsp://cam/live?id=2"]
+    sources = list(find_sources(inputs).sources)
+    assert [source.location for source in sources] == inputs
+    assert {source.kind for source in sources} == {"video"}
+    assert [source.name for source in sources] == ["camera-0", "video1", "cam-live", "cam-live-2"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://me:word@host/a.JPG?size=2", "address of an image.*download it first"),
+        ("rtsp://me:word@host/a\0b", r"'rtsp://\*\*\*@host/a\\x00b' cannot be an address"),
+        ("s3://bucket/*.jpg", "an address that is not read here, expected rtsp"),
+    ],
+)
+def test_addresses_that_are_not_read(address: str, words: str) -> None:
+    """Images of the web and other addresses are refused with what to do, without the password."""
+    found = find_sources([address, "camera:0"])
+    (problem,) = found.problems
+    assert "word" not in problem.message + problem.asked
+    with pytest.raises(InputError, match=words):
+        find_sources([address])
+
+
+def test_links_to_folders_in_circles(tmp_path: Path) -> None:
+    """Links to folders are followed only where a pattern names them, so the walk ends."""
+    folder = touch(tmp_path, "a.jpg", "sub/b.jpg")
+    (tmp_path / "sub/one").symlink_to(tmp_path)
+    assert names(find_sources([folder])) == ["a", "sub/b"]
+    assert names(find_sources([f"{folder}/**/b.*"])) == ["sub/b"]
+    assert names(find_sources([f"{folder}/sub/o*/a.*"])) == ["one/a"]
 
 
 def test_circular_links(tmp_path: Path) -> None:
@@ -201,6 +388,9 @@ def test_damaged_files_are_found(tmp_path: Path) -> None:
     ("inputs", "words"),
     [
         ([], "No input was given: name"),
+        ([""], "An input is empty: name"),
+        (["a\0.jpg"], r"'a\\x00.jpg' cannot be a path \(embedded null byte\): check"),
+        (["in/b.jpg/*"], "holds no image"),
         (["in/missing.jpg"], "does not exist.*check the path"),
         (["in/*.bmp"], r"glob 'in/\*\.bmp' holds no image or video: check"),
         (["in/notes.txt"], "neither an image nor a video"),
