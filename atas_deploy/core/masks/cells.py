@@ -10,6 +10,7 @@ behind it everywhere in the cell and cannot win. The same holds in any rectangle
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from atas_deploy.core.masks.axis import Axis
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.intp]
+Value = TypeVar("Value", bound=np.integer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +47,11 @@ def label_cells(
     winners: IntArray,
     rows: Axis,
     columns: Axis,
+    *,
     first: int,
-) -> npt.NDArray[np.int32]:
-    """Find the winning query of every pixel in some rows of cells.
+    values: npt.NDArray[Value],
+) -> npt.NDArray[Value]:
+    """Give every pixel in some rows of cells the value of its winning query.
 
     1. One winner at all four corners of a cell wins everywhere in it: fill.
     2. Else few queries can win. The cell is cut into blocks of up to 8 x 8 pixels, and the same
@@ -61,13 +65,14 @@ def label_cells(
         rows: the axis of rows.
         columns: the axis of columns, of c cells.
         first: the upper one of the r rows of cells.
+        values: (Q,) of each query: its class, for example.
 
     Returns:
-        (pixels of the r rows, W) int32.
+        (pixels of the r rows, W), of the dtype of `values`.
     """
     r, c = corners.shape[:2]
     at_corners = winners[corners]
-    blocks = at_corners[:, None, :, None, 0].astype(np.int32)
+    blocks = values[at_corners[:, None, :, None, 0]]
     blocks = blocks.repeat(rows.blocks, axis=1).repeat(columns.blocks, axis=3)
     several = (at_corners[..., 1:] != at_corners[..., :1]).any(axis=2)
     several &= np.outer(np.diff(rows.edges)[first : first + r] > 0, np.diff(columns.edges) > 0)
@@ -80,7 +85,7 @@ def label_cells(
     pairs = sample_winners(contest, ends_y, ends_x)
     pairs = pairs.reshape(len(row), rows.blocks, 2, columns.blocks, 2).transpose(0, 1, 3, 2, 4)
     pairs = pairs.reshape(*pairs.shape[:3], 4)
-    blocks[row, :, column, :] = contest.query[pairs[..., 0]]
+    blocks[row, :, column, :] = values[contest.query][pairs[..., 0]]
     top, bottom = rows.edges[first], rows.edges[first + r]
     out = blocks.reshape(r * rows.blocks, c * columns.blocks)[:, columns.block]
     out = out[rows.block[top:bottom] - first * rows.blocks]
@@ -93,7 +98,7 @@ def label_cells(
     y = _pixels(rows, first + row[cell], part_y)
     x = _pixels(columns, column[cell], part_x)
     inside = sample_winners(few, rows.fraction[y], columns.fraction[x])
-    out[y[:, :, None] - top, x[:, None, :]] = few.query[inside]
+    out[y[:, :, None] - top, x[:, None, :]] = values[few.query][inside]
     return out
 
 

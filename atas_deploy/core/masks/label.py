@@ -58,9 +58,12 @@ def label_map(
     for band in _bands(dense, queries):
         r, c = band.corners.shape[:2]
         pixels = slice(rows.edges[band.first], rows.edges[band.first + r])
-        won = label_cells(band.logits, band.corners, band.winners, rows, columns, band.first)
-        labels[pixels] = label_of[won]
-        if log_threshold is not None:
+        place = band.logits, band.corners, band.winners, rows, columns
+        if log_threshold is None:
+            labels[pixels] = label_cells(*place, first=band.first, values=label_of)
+        else:
+            won = label_cells(*place, first=band.first, values=np.arange(len(label_of)))
+            labels[pixels] = label_of[won]
             below = below_threshold(
                 band, won, labels[pixels] > 0, rows, columns, log_threshold=log_threshold
             )
