@@ -33,14 +33,13 @@ def demo(out: Path, *, model: str) -> None:
 
     The photo, by danielbuechele, CC BY 2.0, comes with scikit-learn.
     """
+    from atas_deploy.runtime.options import JobOptions
+
     samples = make_samples(out / "samples")
     run_segment(
-        tuple(map(str, samples)),
+        [str(sample) for sample in samples],
         out=out,
-        force=True,
-        quiet=False,
-        max_frames=None,
-        opacity=0.55,
+        options=JobOptions(force=True),
         classes=_CLASSES,
         model=model,
     )

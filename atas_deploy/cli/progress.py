@@ -23,14 +23,21 @@ class Bar:
 
         self._bar: Any = tqdm(total=total, desc=printable(name), unit=unit, dynamic_ncols=True)
 
-    def advance(self) -> None:
-        """Move on by one."""
-        self._bar.update(1)
+    def advance(self, count: int = 1) -> None:
+        """Move on."""
+        self._bar.update(count)
 
     def end(self) -> None:
         """Leave the bar as it is, on a line of its own."""
         if hasattr(self, "_bar"):
+            self._bar.total = self._bar.n
             self._bar.close()
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        from tqdm import tqdm
+
+        tqdm.write(printable(text), file=sys.stderr)
 
 
 class Lines:
@@ -42,9 +49,9 @@ class Lines:
         self._count, self._start = 0, time.monotonic()
         self._last = self._start
 
-    def advance(self) -> None:
-        """Count one; print a line now and then."""
-        self._count += 1
+    def advance(self, count: int = 1) -> None:
+        """Count; print a line now and then."""
+        self._count += count
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self._print()
@@ -52,8 +59,13 @@ class Lines:
     def end(self) -> None:
         """Print the total."""
         if hasattr(self, "_count") and self._count:
+            self._total = None
             self._print()
             self._count = 0
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        click.echo(printable(text), err=True)
 
     def _print(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
@@ -73,14 +85,38 @@ class Silent:
     def begin(self, name: str, *, total: int | None, unit: str) -> None:
         """Nothing."""
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         """Nothing."""
 
     def end(self) -> None:
         """Nothing."""
 
+    def note(self, text: str) -> None:
+        """Nothing."""
 
-def make_progress(*, quiet: bool) -> Bar | Lines | Silent:
+
+Progress = Bar | Lines | Silent
+
+
+class PromptProgress:
+    """Tells how far the encoding of words is, where that takes long."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, -1  # -1: not begun
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take in how many of the prompts are encoded."""
+        if self._done < 0:
+            self._progress.begin("words", total=total, unit="prompt")
+            self._done = 0
+        self._progress.advance(done - self._done)
+        self._done = done
+        if done >= total:
+            self._progress.end()
+            self._done = -1
+
+
+def make_progress(*, quiet: bool) -> Progress:
     """The progress fit for where standard error goes."""
     if quiet:
         return Silent()

@@ -1,104 +1,155 @@
 """`atas-deploy segment`."""
 
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.progress import make_progress, printable
+from atas_deploy.cli.progress import PromptProgress, make_progress, printable
+from atas_deploy.cli.sections import SectionCommand
+from atas_deploy.cli.segment_options import segment_options
+from atas_deploy.core.errors import BackendError, ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from atas_deploy.runtime.options import JobOptions
+    from atas_deploy.runtime.segment import Segmenter
+    from atas_deploy.runtime.tally import Tally
 
 
-@click.command()
+@click.command(cls=SectionCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "-c",
-    "--classes",
-    required=True,
-    help='Words to find: "dog|puppy,grass" (| joins synonyms), or @names.txt, one class a line.',
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path, file_okay=True),
-    default=Path("atas-out"),
-    show_default=True,
-    help="Folder of the results.",
-)
-@click.option(
-    "--background",
-    default="auto",
-    show_default=True,
-    help="What else may be there: auto (a list of generic words), none (every pixel gets a "
-    'class), or words such as "road,wall".',
-)
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Pixels below this probability are background."
-)
-@click.option("--model", default="atas-tiny", show_default=True, help="Name or bundle folder.")
-@click.option("--backend", default="ort", show_default=True, help="Inference engine: ort.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option(
-    "--short-side",
-    type=click.IntRange(min=1),
-    help="Encoder input in pixels.  [default: the model's]",
-)
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
-)
-@click.option("--max-frames", type=click.IntRange(min=1), help="Stop each video after N frames.")
-@click.option(
-    "--opacity", type=click.FloatRange(0, 1), default=0.55, show_default=True, help="Of overlays."
-)
-@click.option("--force", is_flag=True, help="Replace results that exist.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@segment_options
 @click.pass_context
-def segment(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
-    """Segment images and videos by words.
-
-    INPUT is an image, a video, a folder or a glob. Results: a palette PNG label map and an overlay
-    for an image, an H.264 overlay for a video, and results.jsonl and run.json for all.
-    """
-    failed = run_segment(inputs, **options)
-    ctx.exit(1 if failed else 0)
-
-
-def run_segment(
+def segment(
+    ctx: click.Context,
+    /,
     inputs: tuple[str, ...],
     *,
     out: Path,
-    force: bool,
     quiet: bool,
-    max_frames: int | None,
-    opacity: float,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Segment images and videos by words.
+
+    INPUT is an image, a video, a folder, a glob, a stream's address or camera:0. Results: a palette
+    PNG label map and an overlay for an image, an H.264 overlay for a video, and results.jsonl and
+    run.json for all.
+
+    Exit code: 0 all done, 1 something failed, 2 wrong usage or refused, 130 Ctrl-C, 143 SIGTERM.
+    """
+    with _refusals():
+        options = _job_options(settings)
+        failed = run_segment(
+            inputs, out=out, options=options, quiet=quiet, as_json=as_json, **settings
+        )
+    ctx.exit(1 if failed else 0)
+
+
+class _Refusal(click.ClickException):
+    exit_code = 2
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Let what cannot be used end with exit code 2, as wrong usage does."""
+    try:
+        yield
+    except ConfigError as exc:
+        raise _Refusal(printable(str(exc))) from exc
+
+
+def _job_options(settings: dict[str, Any]) -> "JobOptions":
+    """Move the options of the job out of all settings."""
+    from atas_deploy.media.shards import parse_shard
+    from atas_deploy.runtime.options import JobOptions
+
+    settings["overlay"] = not settings.pop("no_overlay")
+    settings["npz"] = settings.pop("save") == "npz"
+    if settings["shard"] is not None:
+        settings["shard"] = parse_shard(settings["shard"])
+    names = [field.name for field in fields(JobOptions)]
+    return JobOptions(**{name: settings.pop(name) for name in names})
+
+
+def run_segment(
+    inputs: Sequence[str],
+    *,
+    out: Path,
+    options: "JobOptions",
+    quiet: bool = False,
+    as_json: bool = False,
+    no_cache: bool = False,
     **settings: Any,
 ) -> bool:
-    """Run a job and print its summary; True if an input could not be read."""
+    """Run a job and print its summary; True if anything failed.
+
+    Args:
+        inputs: files, folders, globs and streams.
+        out: folder of the results.
+        options: what to write.
+        quiet: print errors only.
+        as_json: print the summary as JSON.
+        no_cache: encode words anew.
+        settings: arguments of `Segmenter`; None stands for its default.
+    """
     from atas_deploy.media.sources import find_sources
     from atas_deploy.runtime.job import SegmentJob
+    from atas_deploy.runtime.run_files import RunFiles
     from atas_deploy.runtime.segment import Segmenter
+    from atas_deploy.runtime.start import refuse_overwrite
 
-    found = find_sources(inputs, exclude=out)
-    segmenter = Segmenter(**settings)
+    started = time.monotonic()
+    progress = make_progress(quiet=quiet)
+    files = RunFiles(out, options.shard)
+    refuse_overwrite(files, options)  # before thousands of words are encoded
+    found = find_sources(inputs, exclude=out, shard=options.shard)
+    segmenter = Segmenter(
+        **{name: value for name, value in settings.items() if value is not None},
+        cache=not no_cache,
+        probability=options.npz,
+        progress=PromptProgress(progress),
+    )
     if not quiet:
         _announce(segmenter)
-    job = SegmentJob(
-        segmenter,
-        out,
-        progress=make_progress(quiet=quiet),
-        opacity=opacity,
-        max_frames=max_frames,
-        force=force,
-    )
-    report = job.run(found.sources, problems=found.problems)
-    done = len(report.inputs) - len(report.failed)
-    if not quiet:
-        click.echo(f"{done} of {len(report.inputs)} inputs segmented into {out}{_slash(out)}")
-    for entry in report.failed:
-        click.echo(f"Error: {printable(entry['error'])}", err=True)
-    return bool(report.failed)
+    job = SegmentJob(segmenter, out, progress=progress, options=options)
+    try:
+        tally = job.run(found, inputs=inputs)
+    except (KeyboardInterrupt, SystemExit, OutputError, BackendError):
+        if files.exists():
+            click.echo(f"Stopped: the same command with --resume goes on in {out}.", err=True)
+        raise
+    if as_json:
+        click.echo(_to_json(tally, segmenter, options, out, time.monotonic() - started))
+    elif not quiet:
+        _conclude(tally, out)
+    _complain(tally, out)
+    return bool(tally.failed)
 
 
-def _announce(segmenter: Any) -> None:
+def _to_json(
+    tally: "Tally", segmenter: "Segmenter", options: "JobOptions", out: Path, seconds: float
+) -> str:
+    from atas_deploy.runtime.derived import format_files
+
+    summary = {
+        "out": str(out),
+        "complete": not tally.failed,
+        **tally.counts(),
+        "seconds": round(seconds, 3),
+        "failures": tally.failures,
+        "formats": format_files(options.formats),
+        "classes": tally.classes(segmenter.vocabulary.names),
+    }
+    return json.dumps(summary, indent=2)
+
+
+def _announce(segmenter: "Segmenter") -> None:
     vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
     click.echo(
         f"{manifest.name} ({manifest.readout}, short side {segmenter.short_side}) on "
@@ -113,6 +164,21 @@ def _announce(segmenter: Any) -> None:
             f"{', '.join(vocabulary.removed)}",
             err=True,
         )
+
+
+def _conclude(tally: "Tally", out: Path) -> None:
+    before = f", {tally.resumed} of them before" if tally.resumed else ""
+    click.echo(
+        f"{tally.inputs - tally.failed} of {_count(tally.inputs, 'input', 'inputs')} segmented "
+        f"into {out}{_slash(out)}{before}"
+    )
+
+
+def _complain(tally: "Tally", out: Path) -> None:
+    for failure in tally.failures:
+        click.echo(f"Error: {printable(failure['error'])}", err=True)
+    if more := tally.failed - len(tally.failures):
+        click.echo(f"Error: {more} more; see {out}{_slash(out)}results.jsonl", err=True)
 
 
 def _count(number: int, one: str, many: str) -> str:

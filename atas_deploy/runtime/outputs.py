@@ -1,96 +1,97 @@
-"""What a segmentation job writes: label maps, overlays, a line of JSON a picture, and its settings.
+"""The files of each source: label maps, overlays, arrays.
 
 OUT/NAME.labels.png    label map of an image (palette PNG)
+OUT/NAME.npz           labels and probability of an image, if asked for
 OUT/NAME.overlay.jpg   overlay of an image with legend
 OUT/NAME.overlay.mp4   overlay of a video (H.264, original time stamps and audio)
-OUT/results.jsonl      one object per image or video frame
-OUT/run.json           model, words, rules and what became of every input
+OUT/NAME.masks/        label maps of a video, or NAME.masks.jsonl, if asked for
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy import __version__
-from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.files import atomic_path, output_error, part_path
-from atas_deploy.core.palette import class_palette
+from atas_deploy.core.classes import ClassSpec
+from atas_deploy.core.errors import OutputError
+from atas_deploy.core.files import output_error
+from atas_deploy.core.palette import class_palette_for
 from atas_deploy.core.results import Segmentation
-from atas_deploy.media.formats import write_image, write_label_png
-from atas_deploy.media.overlay import blend, draw_legend
+from atas_deploy.media.formats import write_image, write_label_png, write_npz
+from atas_deploy.media.overlay import blend, draw_legend, side_by_side
 from atas_deploy.media.sources import Source
-from atas_deploy.runtime.segment import Segmenter
+from atas_deploy.runtime.options import JobOptions
+from atas_deploy.runtime.run_files import MASKS_SUFFIX
 
-RESULTS = "results.jsonl"
-RUN = "run.json"
-_ESCAPE = "backslashreplace"  # bytes of a file name that are no UTF-8 become \\udcXX, valid JSON
+Image = npt.NDArray[np.uint8]
 _LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes and `.part` need some
 
 
 class OutputFolder:
-    """Names and writes the files of a job.
+    """Names and writes the files of sources.
 
     Args:
-        path: the folder; made if missing.
-        class_names: the user's classes.
-        opacity: of the colours in overlays, in [0, 1].
-
-    Raises:
-        ConfigError: the opacity is out of range.
-        OutputError: the folder cannot be made.
+        path: the folder.
+        classes: the user's classes.
+        options: what to write.
+        inputs: what the user named; a file named here is never replaced.
     """
 
-    def __init__(self, path: Path, *, class_names: Sequence[str], opacity: float) -> None:
-        if not 0 <= opacity <= 1:
-            raise ConfigError(f"The opacity is {opacity}; expected a number in [0, 1].")
+    def __init__(
+        self,
+        path: Path,
+        *,
+        classes: Sequence[ClassSpec],
+        options: JobOptions,
+        inputs: Iterable[str] = (),
+    ) -> None:
         self.path = path
-        self.opacity = opacity
-        self._palette = class_palette(len(class_names))
-        self._names = tuple(class_names)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise output_error(path, exc) from exc
+        self.palette = class_palette_for(classes)
+        self._names = tuple(spec.name for spec in classes)
+        self._options = options
+        self._inputs = frozenset(map(os.path.realpath, inputs))
 
     def targets(self, source: Source) -> dict[str, Path]:
-        """The files that a source becomes, by kind: labels and overlay, or overlay."""
-        suffixes = {"labels": ".labels.png", "overlay": ".overlay.jpg"}
-        if source.kind == "video":
-            suffixes = {"overlay": ".overlay.mp4"}
+        """The files that a source becomes, by the key that names them in its line."""
+        suffixes = self._video_suffixes() if source.kind == "video" else self._image_suffixes()
         stem = self.path / _short_name(source.name)
         return {kind: stem.with_name(stem.name + end) for kind, end in suffixes.items()}
 
-    def refuse_overwrite(self, sources: Sequence[Source], *, force: bool) -> None:
-        """Raise if a file of this job exists, or, with force, if it is an input.
+    def _image_suffixes(self) -> dict[str, str]:
+        suffixes = {"labels": ".labels.png"}
+        if self._options.overlay:
+            suffixes["overlay"] = ".overlay.jpg"
+        if self._options.npz:
+            suffixes["npz"] = ".npz"
+        return suffixes
+
+    def _video_suffixes(self) -> dict[str, str]:
+        suffixes = {"overlay": ".overlay.mp4"} if self._options.overlay else {}
+        if self._options.masks == "png":
+            suffixes["masks"] = MASKS_SUFFIX
+        elif self._options.masks == "rle":
+            suffixes["masks"] = f"{MASKS_SUFFIX}.jsonl"
+        return suffixes
+
+    def check_room(self, source: Source, *, force: bool) -> None:
+        """Raise if a file is in the way of a source's results.
 
         Raises:
-            ConfigError: naming the first such file.
+            OutputError: a file exists and `force` is off, or it is an input.
         """
-        planned = [self.path / RESULTS, self.path / RUN]
-        planned += [path for source in sources for path in self.targets(source).values()]
-        existing = [path for path in planned if path.exists()]
-        if existing and not force:
-            raise ConfigError(
-                f"{existing[0]} exists already; choose another folder with --out, or replace the "
-                "results with --force."
-            )
-        inputs = {source.path.resolve() for source in sources}
-        if taken := [path for path in existing if path.resolve() in inputs]:
-            raise ConfigError(
-                f"{taken[0]} is an input and would be replaced by a result; choose another folder "
-                "with --out."
-            )
+        for path in self.targets(source).values():
+            self._refuse_overwrite(path, force=force)
 
     def make_room(self, source: Source) -> dict[str, Path]:
-        """Make the folders of a source's files and return the files."""
+        """Make the folders of a source's files and return the files.
+
+        Raises:
+            OutputError: a folder cannot be made.
+        """
         targets = self.targets(source)
         for path in targets.values():
             try:
@@ -99,37 +100,57 @@ class OutputFolder:
                 raise output_error(path, exc) from exc
         return targets
 
+    def _refuse_overwrite(self, path: Path, *, force: bool) -> None:
+        if not os.path.lexists(path):
+            return
+        if os.path.realpath(path) in self._inputs:
+            raise OutputError(
+                f"{path} is an input and would be replaced by a result; choose another folder "
+                "with --out."
+            )
+        if not force:
+            raise OutputError(
+                f"{path} is in the way and no result of this run; move it away, or replace it "
+                "with --force."
+            )
+
     def write_image(
-        self, source: Source, image: npt.NDArray[np.uint8], result: Segmentation
-    ) -> dict[str, Any]:
-        """Write the files of an image and return its line of results."""
-        targets = self.make_room(source)
-        write_label_png(targets["labels"], result.labels, self._palette)
+        self, image: Image, result: Segmentation, targets: Mapping[str, Path]
+    ) -> list[dict[str, Any]]:
+        """Write the files of an image and return its classes as its line lists them."""
+        write_label_png(targets["labels"], result.labels, self.palette)
+        if "npz" in targets:
+            write_npz(targets["npz"], result)
         classes = result.summary()
-        by_area = sorted(classes, key=lambda entry: -float(entry["area"]))
-        present = [int(entry["id"]) for entry in by_area]
-        write_image(targets["overlay"], self.overlay(image, result, legend=present))
-        files = {kind: path.relative_to(self.path).as_posix() for kind, path in targets.items()}
-        return {"source": str(source.path), **_size(image), **files, "classes": classes}
+        if "overlay" in targets:
+            by_area = sorted(classes, key=lambda entry: -float(entry["area"]))
+            present = [int(entry["id"]) for entry in by_area]
+            write_image(targets["overlay"], self.overlay(image, result, legend=present))
+        return classes
 
     def overlay(
-        self,
-        image: npt.NDArray[np.uint8],
-        result: Segmentation,
-        *,
-        legend: Sequence[int] | None = None,
-    ) -> npt.NDArray[np.uint8]:
+        self, image: Image, result: Segmentation, *, legend: Sequence[int] | None = None
+    ) -> Image:
         """Blend a result over its image (H, W, 3) uint8 RGB, with a legend of some classes.
 
         Args:
             image: the picture.
             result: its segmentation.
             legend: class numbers; None = all.
+
+        Returns:
+            (H, W, 3) uint8 RGB; side by side with the picture if that was asked for.
         """
-        tinted = blend(image, result.labels, self._palette, opacity=self.opacity)
+        tinted = blend(image, result.labels, self.palette, opacity=self._options.opacity)
         shown = range(1, len(self._names) + 1) if legend is None else legend
-        entries = [(self._names[i - 1], tuple(self._palette[i].tolist())) for i in shown]
-        return draw_legend(tinted, entries)
+        entries = [(self._names[i - 1], tuple(self.palette[i].tolist())) for i in shown]
+        named = draw_legend(tinted, entries)
+        return side_by_side(image, named) if self._options.view == "side" else named
+
+    def overlay_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the overlay of a picture of a size."""
+        black = np.zeros((*size, 3), np.uint8)
+        return side_by_side(black, black).shape[:2] if self._options.view == "side" else size
 
 
 def _short_name(name: str) -> str:
@@ -141,77 +162,3 @@ def _short_name(name: str) -> str:
     digest = hashlib.sha256(data).hexdigest()[:8]
     short = f"{data[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
     return f"{folder}/{short}" if folder else short
-
-
-def _size(image: npt.NDArray[np.uint8]) -> dict[str, int]:
-    return {"height": image.shape[0], "width": image.shape[1]}
-
-
-class ResultLog:
-    """results.jsonl: grows as a `.part` file, takes its name when closed, even after a failure."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, part_path(path)
-
-    def __enter__(self) -> Self:
-        try:
-            self._stream: TextIO = self._part.open("w", encoding="utf-8", errors=_ESCAPE)
-        except OSError as exc:
-            raise output_error(self._path, exc) from exc
-        return self
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append one object."""
-        try:
-            self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self._stream.flush()
-        except OSError as exc:
-            raise output_error(self._path, exc) from exc
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):  # what could be written is kept; the cause is already on its way
-            self._stream.close()
-        try:
-            self._part.replace(self._path)
-        except OSError as exc:
-            raise output_error(self._path, exc) from exc
-
-
-def write_run(path: Path, *, segmenter: Segmenter, inputs: Sequence[Mapping[str, Any]]) -> None:
-    """Write run.json: everything that decides the masks, and what became of each input.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
-    record = {
-        "atas_deploy": __version__,
-        "complete": all("error" not in entry for entry in inputs),
-        "model": {
-            "name": manifest.name,
-            "readout": manifest.readout,
-            "fingerprint": segmenter.bundle.fingerprint,
-        },
-        "classes": [list(spec.synonyms) for spec in vocabulary.classes],
-        "background": {
-            "rule": vocabulary.rule,
-            "words": vocabulary.background,
-            "removed": vocabulary.removed,
-        },
-        "queries_hash": vocabulary.hash,
-        "templates": segmenter.templates,
-        "logit_scale": segmenter.logit_scale,
-        "threshold": segmenter.threshold,
-        "short_side": segmenter.short_side,
-        "backend": segmenter.backend.name,
-        "device": segmenter.backend.device,
-        "inputs": inputs,
-    }
-    with atomic_path(path) as part:
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        part.write_text(text, encoding="utf-8", errors=_ESCAPE)

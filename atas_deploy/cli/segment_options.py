@@ -1,0 +1,227 @@
+"""The options of `atas-deploy segment`; each is named as its field or argument further down."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atas_deploy.cli.sections import section
+
+FORMATS = ("coco", "polygons", "cvat", "label-studio")
+
+
+def parse_time(text: str) -> float:
+    """Seconds of "12.5", "1:02" or "1:02:03.5".
+
+    Raises:
+        BadParameter: it is no time, or negative.
+    """
+    *whole, last = text.split(":")
+    seconds = 0.0
+    try:
+        for part in whole:
+            seconds = 60 * (seconds + int(part))
+        seconds += float(last)
+    except ValueError:
+        seconds = -1
+    if len(whole) > 2 or "-" in text or not 0 <= seconds < float("inf"):
+        raise click.BadParameter(f"{text!r} is no time; write seconds, mm:ss or hh:mm:ss.")
+    return seconds
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """The names in "coco,cvat", each once.
+
+    Raises:
+        BadParameter: one is unknown.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise click.BadParameter(f"{unknown[0]!r} is unknown; expected {', '.join(FORMATS)}.")
+    return tuple(dict.fromkeys(names))
+
+
+_words, _model, _masks = section("Words"), section("Model"), section("Masks")
+_video, _output, _run = section("Video"), section("Output"), section("Run")
+
+_OPTIONS = [
+    _words(
+        "-c",
+        "--classes",
+        metavar="WORDS",
+        required=True,
+        help='What to find: "dog|puppy,grass" (| joins synonyms), @names.txt, one class a line, or '
+        "a built-in list as @voc20.",
+    ),
+    _words(
+        "--background",
+        metavar="WORDS",
+        default="auto",
+        show_default=True,
+        help="What else may be there: auto (a list of generic words), none (every pixel gets a "
+        'class), or words such as "road,wall".',
+    ),
+    _words(
+        "--templates",
+        metavar="SET",
+        help="Prompts: a built-in set, or @prompts.txt.  [default: a handful]",
+    ),
+    _words(
+        "--logit-scale",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Factor on cosine similarities.  [default: the model's]",
+    ),
+    _words("--no-cache", is_flag=True, help="Encode words anew, and keep nothing on disk."),
+    _model(
+        "--model",
+        metavar="NAME",
+        default="atas-tiny",
+        show_default=True,
+        help="Name or bundle folder.",
+    ),
+    _model(
+        "--backend", metavar="NAME", default="ort", show_default=True, help="Inference engine: ort."
+    ),
+    _model(
+        "--device", metavar="NAME", default="cpu", show_default=True, help="cpu, cuda or cuda:N."
+    ),
+    _model(
+        "--short-side",
+        metavar="PIXELS",
+        type=click.IntRange(min=1),
+        help="Encoder input in pixels.  [default: the model's]",
+    ),
+    _model(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Pictures at once.",
+    ),
+    _masks(
+        "--threshold",
+        metavar="P",
+        type=click.FloatRange(0, 1),
+        help="Pixels below this probability are background.",
+    ),
+    _masks(
+        "--window",
+        metavar="PIXELS",
+        type=click.IntRange(min=1),
+        help="Encode windows of this many pixels and merge their features: finer, slower.",
+    ),
+    _masks(
+        "--stride",
+        metavar="PIXELS",
+        type=click.IntRange(min=1),
+        help="From one window to the next.  [default: half a window]",
+    ),
+    _masks(
+        "--refine",
+        type=click.Choice(["none", "pamr"]),
+        default="none",
+        show_default=True,
+        help="Fit masks to the colours of the picture: slow.",
+    ),
+    _video(
+        "--every",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Segment each N-th frame; its masks hold until the next.",
+    ),
+    _video(
+        "--start", type=parse_time, metavar="TIME", help="Begin there: seconds, mm:ss or hh:mm:ss."
+    ),
+    _video("--end", type=parse_time, metavar="TIME", help="Stop there."),
+    _video(
+        "--max-frames",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Stop each video after N frames.",
+    ),
+    _video(
+        "--smooth",
+        metavar="A",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Weight of the past against flicker; cuts are noticed.",
+    ),
+    _video(
+        "--save-masks",
+        "masks",
+        type=click.Choice(["png", "rle"]),
+        help="Keep the masks of frames, lossless: a label map or a line of RLE each.",
+    ),
+    _video(
+        "--encoder",
+        metavar="NAME",
+        help="h264, hevc, av1, vp9 or an encoder of FFmpeg.  [default: h264]",
+    ),
+    _video(
+        "--crf",
+        metavar="N",
+        type=click.IntRange(0, 51),
+        default=20,
+        show_default=True,
+        help="Quality of overlays: 0 is lossless, 51 worst.",
+    ),
+    _video(
+        "--preset", metavar="NAME", help="Speed of the encoder, by its own name, as in veryfast."
+    ),
+    _output(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path, file_okay=True),
+        default=Path("atas-out"),
+        show_default=True,
+        help="Folder of the results.",
+    ),
+    _output("--no-overlay", is_flag=True, help="Label maps and lines only."),
+    _output(
+        "--view",
+        type=click.Choice(["overlay", "side"]),
+        default="overlay",
+        show_default=True,
+        help="The overlay, or picture and overlay side by side.",
+    ),
+    _output(
+        "--opacity",
+        metavar="A",
+        type=click.FloatRange(0, 1),
+        default=0.55,
+        show_default=True,
+        help="Of the colours in overlays.",
+    ),
+    _output(
+        "--save",
+        type=click.Choice(["npz"]),
+        help="Also labels and probabilities of images as NumPy arrays.",
+    ),
+    _output(
+        "--format",
+        "formats",
+        type=parse_formats,
+        default="",
+        metavar="LIST",
+        help=f"Also, for all pictures together: {', '.join(FORMATS)}; joined by commas.",
+    ),
+    _run("--resume", is_flag=True, help="Go on with a run that was stopped; retry what failed."),
+    _run("--shard", metavar="I/N", help="Do the I-th of N parts; N processes may share a folder."),
+    _run("--force", is_flag=True, help="Replace results that exist."),
+    _run("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else."),
+    _run("-q", "--quiet", is_flag=True, help="Print errors only."),
+]
+
+
+def segment_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all options of `segment`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function

@@ -1,0 +1,44 @@
+"""One run at a time in a folder."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.files import output_error
+from atas_deploy.runtime.run_files import RunFiles
+
+
+@contextmanager
+def locked(files: RunFiles) -> Iterator[None]:
+    """Hold the lock of a run; the system lets go of it when the process ends, killed or not.
+
+    Raises:
+        ConfigError: another process holds it.
+        OutputError: the folder or the lock cannot be made.
+    """
+    lock = FileLock(files.lock, timeout=0)
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as exc:
+        raise ConfigError(
+            f"Another run{_holder(files)} is writing to {files.folder}; wait for its end or choose "
+            "another folder with --out."
+        ) from exc
+    except (OSError, NotImplementedError) as exc:  # a file system without locks
+        raise output_error(files.lock, exc) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(files: RunFiles) -> str:
+    try:
+        process = json.loads(files.run.read_bytes())["process"]
+        return f" (process {process['pid']} on {process['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,151 @@
+"""A video of a job: frames in, one line each, an overlay and masks out."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.errors import ConfigError, InputError, OutputError
+from atas_deploy.core.results import Segmentation
+from atas_deploy.media.live import redact
+from atas_deploy.media.sources import Source
+from atas_deploy.media.video import Frame, MaskLines, MaskSequence, VideoReader, VideoWriter
+from atas_deploy.runtime.stops import STOPS
+from atas_deploy.runtime.work import Work
+
+Image = npt.NDArray[np.uint8]
+
+
+def segment_video(work: Work, source: Source) -> None:
+    """Segment a video to its end, or to where it breaks or the run is stopped.
+
+    Raises:
+        OutputError: nothing more can be written, as when the disk is full.
+        BackendError: the engine fails.
+        KeyboardInterrupt, SystemExit: the run was stopped; the frames before it are kept.
+    """
+    options = work.options
+    try:
+        work.folder.check_room(source, force=work.force)
+        with VideoReader(
+            source.location, start=options.start, end=options.end, max_frames=options.max_frames
+        ) as reader:
+            work.progress.begin(source.name, total=reader.frame_count, unit="frame")
+            stop = _Video(work, source, reader).run()
+    except (ConfigError, InputError, OutputError) as exc:
+        work.fail(source, exc)
+    else:
+        if isinstance(stop, STOPS):
+            raise stop
+    work.progress.end()
+
+
+class _Video:
+    """A video on its way through the segmenter."""
+
+    def __init__(self, work: Work, source: Source, reader: VideoReader) -> None:
+        self._work, self._source, self._reader = work, source, reader
+        self._name = redact(source.location)
+        self._pending: deque[Frame] = deque()
+        self._broken: BaseException | None = None
+        self._last: Segmentation | None = None
+        self._classes: list[dict[str, Any]] = []  # of the last masks
+        self._frames = 0
+
+    def run(self) -> BaseException | None:
+        """Write all that the video becomes; return what stopped it before its end."""
+        work = self._work
+        targets = work.folder.make_room(self._source)
+        with work.journal.writing(self._name, targets), ExitStack() as stack:
+            with work.stops.hold():
+                self._open(targets, stack)
+            try:
+                self._segment()
+            except STOPS as exc:
+                if not self._frames:
+                    raise
+                self._broken = exc
+            with work.stops.hold():
+                stack.close()  # the files are whole
+                work.journal.write(self._closing_row(targets))
+        return self._broken
+
+    def _open(self, targets: dict[str, Path], stack: ExitStack) -> None:
+        """Open the overlay and the masks, as far as they are asked for."""
+        work, options = self._work, self._work.options
+        self._overlay: VideoWriter | None = None
+        self._masks: MaskSequence | MaskLines | None = None
+        if "overlay" in targets:
+            writer = VideoWriter(
+                targets["overlay"],
+                source=self._reader,
+                size=work.folder.overlay_size(self._reader.size),
+                encoder=options.encoder,
+                crf=options.crf,
+                preset=options.preset,
+            )
+            self._overlay = stack.enter_context(writer)
+            work.note(writer.encoder_note)
+        if options.masks == "png":
+            self._masks = MaskSequence(targets["masks"], work.folder.palette)
+        elif options.masks == "rle":
+            self._masks = MaskLines(targets["masks"])
+        if self._masks is not None:
+            stack.enter_context(self._masks)
+
+    def _segment(self) -> None:
+        work, options = self._work, self._work.options
+        results = work.segmenter.stream(self._images(), every=options.every, smooth=options.smooth)
+        with closing(results):  # type: ignore[type-var]  # its threads end before the reader
+            for result in results:
+                with work.stops.hold():
+                    self._write(self._pending.popleft(), result)
+                work.progress.advance()
+
+    def _images(self) -> Iterator[Image]:
+        """Yield the frames; damage ends them quietly: those so far make a valid video."""
+        try:
+            for frame in self._reader:
+                self._pending.append(frame)
+                yield frame.image
+        except InputError as exc:
+            self._broken = exc
+
+    def _write(self, frame: Frame, result: Segmentation) -> None:
+        held = result is self._last
+        row = {"source": self._name, "kind": "frame", "frame": frame.index}
+        row["time"] = round(frame.time, 6)
+        if held:
+            row["held"] = True
+        else:
+            self._last, self._classes = result, result.summary()
+        if self._overlay is not None:
+            self._overlay.write(self._work.folder.overlay(frame.image, result), frame)
+        if self._masks is not None and not held:
+            row |= self._write_mask(self._masks, frame, result)
+        self._work.journal.write(row | {"classes": self._classes})
+        self._frames += 1
+
+    def _write_mask(
+        self, masks: MaskSequence | MaskLines, frame: Frame, result: Segmentation
+    ) -> dict[str, Any]:
+        """Write the masks of a frame; return what its line says about them."""
+        masks.write(result.labels, frame)
+        if isinstance(masks, MaskLines):
+            return {}
+        height, width = result.labels.shape
+        labels = masks.path / f"{frame.index:06d}.png"
+        return {"height": height, "width": width, **self._work.names({"labels": labels})}
+
+    def _closing_row(self, targets: dict[str, Path]) -> dict[str, Any]:
+        broken = self._broken
+        row = {"source": self._name, "kind": "video", "frames": self._frames}
+        row |= {"complete": broken is None, **self._work.names(targets)}
+        if broken is not None:
+            reason = f"{self._name} was interrupted" if isinstance(broken, STOPS) else str(broken)
+            row["error"] = f"{reason} (the {self._frames} frames before it are kept)"
+        return row

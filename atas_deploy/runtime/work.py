@@ -1,0 +1,87 @@
+"""What the phases of a job share."""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from atas_deploy.core.errors import OutputError
+from atas_deploy.media.live import redact
+from atas_deploy.media.sources import Source
+from atas_deploy.runtime.journal import Journal
+from atas_deploy.runtime.options import JobOptions
+from atas_deploy.runtime.outputs import OutputFolder
+from atas_deploy.runtime.segment import Segmenter
+from atas_deploy.runtime.stops import Stops
+
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Progress(Protocol):
+    """Where a job tells how far it is."""
+
+    def begin(self, name: str, *, total: int | None, unit: str) -> None:
+        """Start a phase of `total` units; None if unknown."""
+        ...
+
+    def advance(self, count: int = 1) -> None:
+        """Some units are done."""
+        ...
+
+    def end(self) -> None:
+        """The phase is over."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, but no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The parts of a job.
+
+    Attributes:
+        segmenter: the model with its classes.
+        folder: where results go.
+        journal: where each line goes.
+        options: what to write.
+        progress: where to tell how far the job is.
+        stops: puts off signals while files are finished.
+        force: replace existing results.
+        noted: notes that the user has seen.
+    """
+
+    segmenter: Segmenter
+    folder: OutputFolder
+    journal: Journal
+    options: JobOptions
+    progress: Progress
+    stops: Stops
+    force: bool
+    noted: set[str] = field(default_factory=set)
+
+    def note(self, text: str | None) -> None:
+        """Tell the user something, once."""
+        if text and text not in self.noted:
+            self.noted.add(text)
+            self.progress.note(text)
+
+    def fail(self, source: Source, error: Exception) -> None:
+        """Note what went wrong with a source; go on unless nothing can be written any more.
+
+        Raises:
+            OutputError: the same error, if the disk is full or the folder may not be written.
+        """
+        if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS:
+            raise error
+        self.note_failure(redact(source.location), str(error))
+
+    def note_failure(self, source: str, message: str) -> None:
+        """Write the line of an input that could not be used."""
+        self.journal.write({"source": source, "error": message})
+
+    def names(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """Files as a line names them."""
+        return self.journal.files.names(files)
