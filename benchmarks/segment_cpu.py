@@ -95,7 +95,7 @@ def sample_photo(size: tuple[int, int]) -> np.ndarray:
 
 def segment_command(inputs: Path, out: Path, *options: str) -> list[str]:
     """The command line of a segmentation."""
-    run = [sys.executable, "-m", "atas_deploy.cli.main", "segment", str(inputs)]
+    run = [sys.executable, "-m", "atas_deploy", "segment", str(inputs)]
     return [*run, "--classes", CLASSES, "--out", str(out), "--quiet", *options]
 
 

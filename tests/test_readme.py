@@ -1,4 +1,4 @@
-"""The documents name commands, options and files that exist."""
+"""The documents name commands and options that exist; test_docs.py looks at their links."""
 
 import re
 import shlex
@@ -10,12 +10,14 @@ import pytest
 from atas_deploy.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 LINES = sorted(
     {
         match
         for path in DOCUMENTS
-        for match in re.findall(r"(?:^    |`)(atas-deploy [a-z][^`\n]*)", path.read_text(), re.M)
+        for match in re.findall(
+            r"(?:^    |`)(atas-deploy [a-z][^`\n>]*)", re.sub(r"\\\n", "", path.read_text()), re.M
+        )
     }
 )
 
@@ -26,13 +28,6 @@ def test_commands_exist(line: str) -> None:
     _, name, *words = shlex.split(line, comments=True)
     command = getattr(import_module(COMMANDS[name][0]), name)
     command.make_context(name, words)
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
-    """Relative links and pictures exist."""
-    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
-    assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
 def test_nothing_is_left_to_fill_in() -> None:

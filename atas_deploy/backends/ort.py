@@ -104,6 +104,8 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
     try:
         import onnxruntime
     except ImportError as exc:
+        if isinstance(exc.__context__, KeyboardInterrupt):  # Ctrl-C in the middle of the import
+            raise exc.__context__ from exc
         raise BackendUnavailableError(f"ONNX Runtime is not installed; {_INSTALL}.") from exc
     cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
     if kind == "cpu":

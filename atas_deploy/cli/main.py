@@ -12,7 +12,7 @@ import click
 
 from atas_deploy import __version__
 from atas_deploy.cli.progress import printable
-from atas_deploy.core.errors import AtasError
+from atas_deploy.core.errors import AtasError, ConfigError
 
 
 @contextmanager
@@ -47,6 +47,10 @@ COMMANDS = {
 }
 
 
+class _Refusal(click.ClickException):
+    exit_code = 2
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name; imports one when it runs, none for `--help`."""
 
@@ -67,12 +71,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; our errors become one sentence and exit code 1, Ctrl-C becomes 130."""
+        """Run a command; our errors become one sentence and exit code 1, Ctrl-C becomes 130.
+
+        What cannot be used ends with 2, as wrong usage does.
+        """
         try:
             with unwind_on_signals():
                 return super().invoke(ctx)
         except AtasError as exc:
-            raise click.ClickException(printable(str(exc))) from exc
+            refused = isinstance(exc, ConfigError)
+            raise (_Refusal if refused else click.ClickException)(printable(str(exc))) from exc
         except KeyboardInterrupt:
             click.echo("Interrupted; what was written stays valid.", err=True)
             ctx.exit(128 + signal.SIGINT)

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 from atas_deploy.cli.progress import PromptProgress, make_progress, printable
 from atas_deploy.cli.sections import SectionCommand
 from atas_deploy.cli.segment_options import segment_options
-from atas_deploy.core.errors import BackendError, ConfigError, OutputError
+from atas_deploy.core.errors import BackendError, OutputError
 
 if TYPE_CHECKING:
     from atas_deploy.runtime.options import JobOptions
@@ -43,25 +42,9 @@ def segment(
 
     Exit code: 0 all done, 1 something failed, 2 wrong usage or refused, 130 Ctrl-C, 143 SIGTERM.
     """
-    with _refusals():
-        options = _job_options(settings)
-        failed = run_segment(
-            inputs, out=out, options=options, quiet=quiet, as_json=as_json, **settings
-        )
+    options = _job_options(settings)
+    failed = run_segment(inputs, out=out, options=options, quiet=quiet, as_json=as_json, **settings)
     ctx.exit(1 if failed else 0)
-
-
-class _Refusal(click.ClickException):
-    exit_code = 2
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Let what cannot be used end with exit code 2, as wrong usage does."""
-    try:
-        yield
-    except ConfigError as exc:
-        raise _Refusal(printable(str(exc))) from exc
 
 
 def _job_options(settings: dict[str, Any]) -> "JobOptions":
@@ -100,6 +83,7 @@ def run_segment(
     """
     from atas_deploy.media.sources import find_sources
     from atas_deploy.runtime.job import SegmentJob
+    from atas_deploy.runtime.lock import locked
     from atas_deploy.runtime.run_files import RunFiles
     from atas_deploy.runtime.segment import Segmenter
     from atas_deploy.runtime.start import refuse_overwrite
@@ -107,7 +91,9 @@ def run_segment(
     started = time.monotonic()
     progress = make_progress(quiet=quiet)
     files = RunFiles(out, options.shard)
-    refuse_overwrite(files, options)  # before thousands of words are encoded
+    if files.exists():  # ask before thousands of words are encoded
+        with locked(files):
+            refuse_overwrite(files, options)
     found = find_sources(inputs, exclude=out, shard=options.shard)
     segmenter = Segmenter(
         **{name: value for name, value in settings.items() if value is not None},

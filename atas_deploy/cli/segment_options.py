@@ -65,7 +65,8 @@ _OPTIONS = [
     _words(
         "--templates",
         metavar="SET",
-        help="Prompts: a built-in set, or @prompts.txt.  [default: a handful]",
+        help="Prompts: none, simple, imagenet, clipself, a sentence with {}, or @prompts.txt.  "
+        "[default: a handful]",
     ),
     _words(
         "--logit-scale",
@@ -91,7 +92,8 @@ _OPTIONS = [
         "--short-side",
         metavar="PIXELS",
         type=click.IntRange(min=1),
-        help="Encoder input in pixels.  [default: the model's]",
+        help="Shorter side of the encoder's input: larger is finer and slower.  "
+        "[default: the model's]",
     ),
     _model(
         "--batch-size",
@@ -99,7 +101,7 @@ _OPTIONS = [
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="Pictures at once.",
+        help="Pictures or windows encoded at once.",
     ),
     _masks(
         "--threshold",
@@ -111,7 +113,8 @@ _OPTIONS = [
         "--window",
         metavar="PIXELS",
         type=click.IntRange(min=1),
-        help="Encode windows of this many pixels and merge their features: finer, slower.",
+        help="Encode windows of this many pixels of the encoder's input and merge their features: "
+        "slower.",
     ),
     _masks(
         "--stride",
@@ -156,7 +159,8 @@ _OPTIONS = [
         "--save-masks",
         "masks",
         type=click.Choice(["png", "rle"]),
-        help="Keep the masks of frames, lossless: a label map or a line of RLE each.",
+        help="Keep the masks of frames, lossless: a label map (--format needs it) or a line of RLE "
+        "each.",
     ),
     _video(
         "--encoder",

@@ -32,7 +32,7 @@ def segment_images(work: Work, sources: Iterable[Source], *, total: int | None) 
     pending: deque[tuple[Source, Image]] = deque()
     work.progress.begin("images", total=total, unit="image")
     results = work.segmenter.stream(_read(work, sources, pending))
-    with closing(results):  # type: ignore[type-var]  # its threads end before the journal
+    with closing(results):  # its threads end before the journal
         for result in results:
             source, image = pending.popleft()
             with work.stops.hold():

@@ -3,7 +3,7 @@
 Q queries, D embedding width
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +175,7 @@ class Segmenter:
 
     def stream(
         self, images: Iterable[Image | str | Path], *, every: int = 1, smooth: float = 0.0
-    ) -> Iterator[Segmentation]:
+    ) -> Generator[Segmentation]:
         """Segment images as they come, in order and in flat memory.
 
         Reading, encoding and labelling overlap: images are read in one thread and encoded in
@@ -199,7 +199,7 @@ class Segmenter:
 
     def _stream(
         self, images: Iterable[Image | str | Path], *, every: int, smoother: Smoother
-    ) -> Iterator[Segmentation]:
+    ) -> Generator[Segmentation]:
         with closing(self.encoder.stream(images, every=every)) as pictures:
             for picture in pictures:
                 if picture is not None:

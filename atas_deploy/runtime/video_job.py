@@ -100,7 +100,7 @@ class _Video:
     def _segment(self) -> None:
         work, options = self._work, self._work.options
         results = work.segmenter.stream(self._images(), every=options.every, smooth=options.smooth)
-        with closing(results):  # type: ignore[type-var]  # its threads end before the reader
+        with closing(results):  # its threads end before the reader
             for result in results:
                 with work.stops.hold():
                     self._write(self._pending.popleft(), result)

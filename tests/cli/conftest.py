@@ -31,7 +31,10 @@ def start_segment() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*args: object) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "from atas_deploy.cli.main import main; main()", "segment"]
+        # a shell's background job ignores Ctrl-C, and so would its children
+        heed = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); "
+        run = heed + "from atas_deploy.cli.main import main; main()"
+        command = [sys.executable, "-c", run, "segment"]
         process = subprocess.Popen(
             [*command, *FAST, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
