@@ -136,6 +136,8 @@ def _to_json(
 
 
 def _announce(segmenter: "Segmenter") -> None:
+    from atas_deploy.core.classes import list_names
+
     vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
     click.echo(
         f"{manifest.name} ({manifest.readout}, short side {segmenter.short_side}) on "
@@ -150,6 +152,10 @@ def _announce(segmenter: "Segmenter") -> None:
             f"{', '.join(vocabulary.removed)}",
             err=True,
         )
+    for name in set(list_names()) & {name.casefold() for name in vocabulary.names}:
+        click.echo(f'"{name}" is a word here; the list of that name is @{name}', err=True)
+    if segmenter.cache_problem:
+        click.echo(segmenter.cache_problem, err=True)
 
 
 def _conclude(tally: "Tally", out: Path) -> None:

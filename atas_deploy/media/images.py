@@ -95,15 +95,10 @@ def check_readable(path: Path, *, kind: str) -> None:
     """
     try:
         mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{path} is a folder, expected {kind}: name a file inside it")
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-            raise InputError(
-                f"{path} is a pipe, socket or device, expected {kind}: save it to a file first"
-            )
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"{path} is empty (0 bytes), expected {kind}: copy it again")
+        regular = stat.S_ISREG(mode)  # opening a pipe would wait for ever
+        if regular:
+            with path.open("rb") as file:
+                empty = not file.read(1)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist, expected {kind}: check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -111,6 +106,14 @@ def check_readable(path: Path, *, kind: str) -> None:
         raise InputError(
             f"{path} cannot be read ({reason}), expected {kind}: check the path and its permissions"
         ) from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a folder, expected {kind}: name a file inside it")
+    if not regular:
+        raise InputError(
+            f"{path} is a pipe, socket or device, expected {kind}: save it to a file first"
+        )
+    if empty:
+        raise InputError(f"{path} is empty (0 bytes), expected {kind}: copy it again")
 
 
 @contextmanager

@@ -43,6 +43,17 @@ class Source:
     kind: Kind
     name: str
 
+    @property
+    def live(self) -> bool:
+        """Whether it is a stream or a camera, which gives its pictures only once."""
+        return isinstance(self.location, str)
+
+    @property
+    def shown(self) -> str:
+        """What messages and results call it: no password, and unlike any other source of a run."""
+        safe = redact(self.location)
+        return safe if safe == str(self.location) else f"{safe} ({self.name})"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -227,10 +238,10 @@ def _rooted(roots: Sequence[Root], *, alone: bool, excluded: str | None) -> list
     rooted = []
     for root, name in zip(roots, names, strict=True):
         apart = folders - {root.real} if root.is_folder else frozenset()
-        by_name = excluded is not None and Path(root.real).is_relative_to(excluded)
-        if excluded is not None and not by_name:
+        within = excluded is not None and Path(root.real).is_relative_to(excluded)
+        if excluded is not None and not within:
             apart |= {excluded}
-        told = replace(root, apart=apart, by_name=by_name)
+        told = replace(root, apart=apart, by_name=within or root.is_folder)
         rooted.append((told, "" if alone else f"{name}/"))
     return rooted
 
@@ -248,7 +259,8 @@ def _unreadable(error: OSError) -> str:
 
 
 def _nothing_in(root: Root, *, excluded: str | None) -> str:
-    beside = root.by_name or (excluded is not None and Path(excluded).is_relative_to(root.real))
+    inside = excluded is not None and Path(root.real).is_relative_to(excluded)
+    beside = inside or (excluded is not None and Path(excluded).is_relative_to(root.real))
     results = " (results of earlier runs are left out)" if beside else ""
     cure = "check the path and the file suffixes"
     return f"{root.title} holds no image or video{results}: {cure}"

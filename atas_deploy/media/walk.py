@@ -55,7 +55,8 @@ class Root:
         real: The same, absolute, without links.
         parts: Patterns of the folders below and, last, of the files.
         apart: Real folders that are not entered: results, and folders that are inputs themselves.
-        by_name: Whether results are told by their names, as they lie among the inputs.
+        by_name: Whether what is named like a result is left out: in folders, also the results of
+            other runs; in globs, only where they lie among the inputs.
     """
 
     asked: str

@@ -205,11 +205,11 @@ def snap_windows(window: int | None, stride: int | None, *, patch_size: int) -> 
             raise ConfigError(f"Got a stride of {stride} without a window; give --window too.")
         return None
     stride = max(patch_size, window // 2) if stride is None else stride
-    if min(window, stride) < patch_size:
-        raise ConfigError(
-            f"The window is {window} pixels and its stride {stride}; expected at least a patch, "
-            f"{patch_size}."
-        )
+    for name, length in (("window", window), ("stride", stride)):
+        if length < patch_size:
+            raise ConfigError(
+                f"The {name} is {length} pixels; expected at least a patch, {patch_size}."
+            )
     if stride > window:
         raise ConfigError(
             f"The stride, {stride}, is longer than the window, {window}, and would leave gaps; "

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from atas_deploy.core.errors import InputError, OutputError
 from atas_deploy.core.results import Segmentation
 from atas_deploy.media.images import read_image
-from atas_deploy.media.live import redact
 from atas_deploy.media.sources import Source
 from atas_deploy.runtime.work import Work
 
@@ -62,7 +61,7 @@ def _read(
 
 def _write(work: Work, source: Source, image: Image, result: Segmentation) -> None:
     targets = work.folder.make_room(source)
-    name = redact(source.location)
+    name = source.shown
     with work.journal.writing(name, targets):
         classes = work.folder.write_image(image, result, targets)
         work.journal.write(

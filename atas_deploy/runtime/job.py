@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
-from atas_deploy.media.live import redact
 from atas_deploy.media.sources import Found, Source
 from atas_deploy.media.video.encoders import choose_encoder
 from atas_deploy.runtime.derived import write_formats
@@ -131,7 +130,7 @@ class SegmentJob:
         """Yield the sources that are not done yet."""
         for source in found.sources:
             self._note_problems(work, found)
-            if redact(source.location) not in start.done:
+            if source.shown not in start.done:
                 self._turn += 1
                 yield source
 

@@ -20,7 +20,6 @@ from atas_deploy.runtime.tally import Tally
 
 Row = dict[str, Any]
 _FILE_KEYS = ("labels", "overlay", "npz", "masks")  # of a line; relative to its folder
-_HIDDEN = "***"  # of passwords; two addresses that differ there look alike
 
 
 class DoneSources:
@@ -57,8 +56,9 @@ def _hash(source: str) -> int:
 def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[DoneSources, Tally]:
     """Make the journal of a run that goes on out of those that there are.
 
-    It keeps the lines of images whose files exist and of videos that were finished. The others,
-    failures too, are dropped together with their files: their sources are done again.
+    It keeps the lines of images whose files exist, of videos that were finished, and of recordings
+    of streams and cameras, however they ended. The others, failures too, are dropped together with
+    their files: their sources are done again.
 
     Args:
         files: of the run that goes on.
@@ -91,8 +91,9 @@ def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[Done
 def _finished(path: Path) -> Iterator[str]:
     """The sources of a journal whose results are all there."""
     for row in read_rows(path):
-        ended = row.get("kind") == "image" or (row.get("kind") == "video" and row["complete"])
-        ended = ended and "error" not in row and _HIDDEN not in row["source"]
+        whole = row.get("complete") and "error" not in row
+        recorded = row.get("live") and row["frames"]  # what was live cannot be had again
+        ended = row.get("kind") == "image" or (row.get("kind") == "video" and (whole or recorded))
         if ended and all(map(os.path.exists, _files(row, path.parent))):
             yield row["source"]
 

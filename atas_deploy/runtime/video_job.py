@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from atas_deploy.core.errors import ConfigError, InputError, OutputError
 from atas_deploy.core.results import Segmentation
-from atas_deploy.media.live import redact
 from atas_deploy.media.sources import Source
 from atas_deploy.media.video import Frame, MaskLines, MaskSequence, VideoReader, VideoWriter
 from atas_deploy.runtime.stops import STOPS
@@ -35,6 +34,8 @@ def segment_video(work: Work, source: Source) -> None:
             source.location, start=options.start, end=options.end, max_frames=options.max_frames
         ) as reader:
             work.progress.begin(source.name, total=reader.frame_count, unit="frame")
+            if options.formats and options.masks != "png":
+                work.note("Videos are in no --format unless --save-masks png keeps their masks.")
             stop = _Video(work, source, reader).run()
     except (ConfigError, InputError, OutputError) as exc:
         work.fail(source, exc)
@@ -49,7 +50,7 @@ class _Video:
 
     def __init__(self, work: Work, source: Source, reader: VideoReader) -> None:
         self._work, self._source, self._reader = work, source, reader
-        self._name = redact(source.location)
+        self._name = source.shown
         self._pending: deque[Frame] = deque()
         self._broken: BaseException | None = None
         self._last: Segmentation | None = None
@@ -143,7 +144,10 @@ class _Video:
 
     def _closing_row(self, targets: dict[str, Path]) -> dict[str, Any]:
         broken = self._broken
+        if self._source.live and isinstance(broken, STOPS):
+            broken = None  # a recording ends when the user says so
         row = {"source": self._name, "kind": "video", "frames": self._frames}
+        row |= {"live": True} if self._source.live else {}
         row |= {"complete": broken is None, **self._work.names(targets)}
         if broken is not None:
             reason = f"{self._name} was interrupted" if isinstance(broken, STOPS) else str(broken)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from atas_deploy.core.errors import OutputError
-from atas_deploy.media.live import redact
 from atas_deploy.media.sources import Source
 from atas_deploy.runtime.journal import Journal
 from atas_deploy.runtime.options import JobOptions
@@ -76,7 +75,7 @@ class Work:
         """
         if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS:
             raise error
-        self.note_failure(redact(source.location), str(error))
+        self.note_failure(source.shown, str(error))
 
     def note_failure(self, source: str, message: str) -> None:
         """Write the line of an input that could not be used."""

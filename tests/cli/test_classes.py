@@ -61,5 +61,5 @@ def test_json_is_a_list(tmp_path: Path) -> None:
 def test_unknown_list_is_one_sentence() -> None:
     """No traceback."""
     result = run("@voc22")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.startswith('Error: Unknown class list "@voc22"')

@@ -74,3 +74,11 @@ def test_doctor_names_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["doctor", "--json"])
     assert result.exit_code == 1
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in result.output
+
+
+def test_module_is_the_command() -> None:
+    """`python -m atas_deploy` for where scripts are not on the path."""
+    run = subprocess.run(
+        [sys.executable, "-m", "atas_deploy", "--version"], check=True, capture_output=True
+    )
+    assert run.stdout.startswith(b"atas-deploy, version ")

@@ -3,16 +3,40 @@
 import json
 import random
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from atas_deploy.runtime.lock import locked
+from atas_deploy.runtime.run_files import RunFiles
+
 Segment = Callable[..., Result]
 Lines = Callable[[Path], list[dict[str, Any]]]
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """Serves a folder without writing a log."""
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Serve the folder `www`; the address holds a password."""
+    (tmp_path / "www").mkdir()
+    handler = partial(QuietFiles, directory=tmp_path / "www")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://kim:sesame@127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def kill_after(process: "subprocess.Popen[bytes]", journal: Path, size: int) -> bool:
@@ -180,3 +204,56 @@ def test_a_run_without_its_settings_is_refused(
     refused = segment(folder, "--out", out, "--resume")
     assert refused.exit_code == 2
     assert "run.json" in refused.output
+
+
+def test_recordings_are_never_made_anew(
+    tmp_path: Path, segment: Segment, clip: Callable[..., Path], lines: Lines, server: str
+) -> None:
+    """What a stream gave until it broke off is kept, and formats are made of it later."""
+    clip(tmp_path / "www" / "live.mp4", 4)
+    out = tmp_path / "out"
+    options = (f"{server}/live.mp4?key=1", "--save-masks", "png", "--out", out)
+    assert segment(*options).exit_code == 0
+    *frames, closing = lines(out)
+    assert closing["live"] is True
+    assert "sesame" not in json.dumps(closing)
+    broken = [*frames, closing | {"complete": False, "error": "the camera was unplugged"}]
+    (out / "results.jsonl").write_text("\n".join(map(json.dumps, broken)) + "\n")
+    (tmp_path / "www" / "live.mp4").unlink()
+    assert segment(*options, "--resume", "--format", "coco").exit_code == 1
+    assert lines(out) == broken
+    assert (out / closing["overlay"]).exists()
+    assert len(json.loads((out / "coco.json").read_text())["images"]) == 4
+
+
+def test_addresses_that_differ_in_what_is_hidden_stay_apart(
+    tmp_path: Path, segment: Segment, clip: Callable[..., Path], lines: Lines, server: str
+) -> None:
+    """Two channels of one camera are two inputs, also for --resume."""
+    clip(tmp_path / "www" / "cam.mp4", 3)
+    both = f"{server}/cam.mp4?channel=1", f"{server}/cam.mp4?channel=2"
+    assert segment(both[0], "--out", tmp_path / "out").exit_code == 0
+    again = segment(*both, "--out", tmp_path / "out", "--resume")
+    assert again.exit_code == 0, again.output
+    sources = [row["source"] for row in lines(tmp_path / "out") if row["kind"] == "video"]
+    assert len(set(sources)) == 2
+
+
+def test_videos_without_masks_are_in_no_format(
+    tmp_path: Path, segment: Segment, clip: Callable[..., Path]
+) -> None:
+    """The command says so rather than write an empty file without a word."""
+    said = segment(clip(tmp_path / "a.mp4"), "--out", tmp_path / "out", "--format", "coco")
+    assert said.exit_code == 0
+    assert "--save-masks png" in said.output
+
+
+def test_a_second_run_is_told_who_is_at_work(tmp_path: Path, segment: Segment) -> None:
+    """Also without --resume, and before any word is encoded."""
+    out = tmp_path / "out"
+    files = RunFiles(out)
+    with locked(files):
+        files.journal.touch()
+        refused = segment(tmp_path, "--out", out)
+    assert refused.exit_code == 2
+    assert "Another run" in refused.output

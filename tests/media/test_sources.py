@@ -186,6 +186,20 @@ def test_results_among_the_inputs_are_told_by_name(tree: Path, out: str) -> None
     assert names(found) == ["a", "b", "clip", "sub/b", "sub/deep/c"]
 
 
+@pytest.mark.usefixtures("tree")
+def test_results_of_other_runs_are_no_inputs(tree: Path) -> None:
+    """Also where this run writes elsewhere; a glob may still name them."""
+    touch(tree, "sub/b.labels.png", "sub/b.overlay.jpg", "clip.masks/000001.png")
+    assert names(find_sources(["in"], exclude=Path("out"))) == [
+        "a",
+        "b",
+        "clip",
+        "sub/b",
+        "sub/deep/c",
+    ]
+    assert names(find_sources(["in/sub/*.labels.png"], exclude=Path("out"))) == ["b.labels"]
+
+
 def test_nothing_but_results(tree: Path) -> None:
     """Where there are earlier results only, the message says so."""
     with pytest.raises(
