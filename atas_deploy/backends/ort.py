@@ -61,6 +61,8 @@ class OrtBackend:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # threads that wait spinning would take the cores from decoding, masks and writing
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if _has_affinity() else 0
         cure = f"check it with `atas-deploy models {path.parent} --verify`"
         with _translated(f"load {path}", cure=cure):
