@@ -17,10 +17,14 @@ from atas_deploy.core.errors import AtasError, ConfigError
 
 @contextmanager
 def unwind_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave through the same clean-up as an exception."""
+    """Let SIGTERM and SIGHUP leave through the same clean-up as an exception, once."""
+    leaving = False
 
     def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
+        nonlocal leaving
+        if not leaving:
+            leaving = True
+            sys.exit(128 + number)
 
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
@@ -32,7 +36,8 @@ def unwind_on_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # until the process is gone, a second one must not spoil the exit code of the first
+            signal.signal(number, signal.SIG_IGN if leaving else handler)
 
 
 # command: (module, one line of help shown by `atas-deploy --help`)

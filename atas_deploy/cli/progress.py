@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -12,6 +13,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 def printable(text: str) -> str:
     """A text without control characters, which could move the cursor or break a line in two."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error; a run does not end because nobody listens."""
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 class Bar:
@@ -65,7 +72,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        click.echo(printable(text), err=True)
+        say(text)
 
     def _print(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
@@ -73,10 +80,8 @@ class Lines:
         of = f"/{self._total}" if self._total else ""
         left = (self._total - self._count) / rate if self._total and rate else 0
         eta = f", {left:.0f} s left" if left > 0 else ""
-        click.echo(
-            f"{self._name}: {self._count}{of} {self._unit}s, {rate:.1f} {self._unit}s/s{eta}",
-            err=True,
-        )
+        unit = self._unit if self._count == 1 and not of else f"{self._unit}s"
+        say(f"{self._name}: {self._count}{of} {unit}, {rate:.1f} {self._unit}s/s{eta}")
 
 
 class Silent:

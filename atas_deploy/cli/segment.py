@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.progress import PromptProgress, make_progress, printable
+from atas_deploy.cli.progress import PromptProgress, make_progress, say
 from atas_deploy.cli.sections import SectionCommand
 from atas_deploy.cli.segment_options import segment_options
 from atas_deploy.core.errors import BackendError, OutputError
@@ -108,14 +108,27 @@ def run_segment(
         tally = job.run(found, inputs=inputs)
     except (KeyboardInterrupt, SystemExit, OutputError, BackendError):
         if files.exists():
-            click.echo(f"Stopped: the same command with --resume goes on in {out}.", err=True)
+            say(f"Stopped: the same command with --resume goes on in {out}.")
         raise
-    if as_json:
-        click.echo(_to_json(tally, segmenter, options, out, time.monotonic() - started))
-    elif not quiet:
-        _conclude(tally, out)
     _complain(tally, out)
+    if as_json:
+        _print(_to_json(tally, segmenter, options, out, time.monotonic() - started))
+    elif not quiet:
+        _print(_conclusion(tally, out))
     return bool(tally.failed)
+
+
+def _print(text: str) -> None:
+    """Print on standard output; a closed pipe is click's matter."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OutputError(
+            f"Cannot write to standard output ({exc.strerror}): the results are complete; free "
+            "some space or redirect it elsewhere."
+        ) from exc
 
 
 def _to_json(
@@ -139,28 +152,24 @@ def _announce(segmenter: "Segmenter") -> None:
     from atas_deploy.core.classes import list_names
 
     vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
-    click.echo(
+    say(
         f"{manifest.name} ({manifest.readout}, short side {segmenter.short_side}) on "
         f"{segmenter.backend.device}; {_count(len(vocabulary.classes), 'class', 'classes')} "
         f"against {_count(len(vocabulary.background), 'background word', 'background words')} "
-        f"({vocabulary.rule})",
-        err=True,
+        f"({vocabulary.rule})"
     )
     if vocabulary.removed:
-        click.echo(
-            f"left out of the background, as your classes cover them: "
-            f"{', '.join(vocabulary.removed)}",
-            err=True,
-        )
+        removed = ", ".join(vocabulary.removed)
+        say(f"left out of the background, as your classes cover them: {removed}")
     for name in set(list_names()) & {name.casefold() for name in vocabulary.names}:
-        click.echo(f'"{name}" is a word here; the list of that name is @{name}', err=True)
+        say(f'"{name}" is a word here; the list of that name is @{name}')
     if segmenter.cache_problem:
-        click.echo(segmenter.cache_problem, err=True)
+        say(segmenter.cache_problem)
 
 
-def _conclude(tally: "Tally", out: Path) -> None:
+def _conclusion(tally: "Tally", out: Path) -> str:
     before = f", {tally.resumed} of them before" if tally.resumed else ""
-    click.echo(
+    return (
         f"{tally.inputs - tally.failed} of {_count(tally.inputs, 'input', 'inputs')} segmented "
         f"into {out}{_slash(out)}{before}"
     )
@@ -168,9 +177,9 @@ def _conclude(tally: "Tally", out: Path) -> None:
 
 def _complain(tally: "Tally", out: Path) -> None:
     for failure in tally.failures:
-        click.echo(f"Error: {printable(failure['error'])}", err=True)
+        say(f"Error: {failure['error']}")
     if more := tally.failed - len(tally.failures):
-        click.echo(f"Error: {more} more; see {out}{_slash(out)}results.jsonl", err=True)
+        say(f"Error: {more} more; see {out}{_slash(out)}results.jsonl")
 
 
 def _count(number: int, one: str, many: str) -> str:

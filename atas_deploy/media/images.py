@@ -235,7 +235,7 @@ def _to_8_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     grey = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
     low, high = float(grey.min()), float(grey.max())
     full = 1.0 if np.issubdtype(values.dtype, np.floating) else float(_FULL_16_BIT)
-    if low >= 0 and high <= full:
-        low, high = 0.0, full
+    if (low >= 0 and high <= full) or low == high:
+        low, high = min(low, 0.0), max(high, full)
     scaled: npt.NDArray[np.uint8] = np.rint((grey - low) * (255 / (high - low))).astype(np.uint8)
     return scaled

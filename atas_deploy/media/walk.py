@@ -17,10 +17,7 @@ from atas_deploy.core.files import PART_SUFFIX
 from atas_deploy.media.naming import unique_names
 
 ANY_DEPTH = "**"
-RESULT_SUFFIXES = (
-    *(".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png"),
-    *(".side.jpg", ".side.mp4", ".side.png"),
-)
+RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png")
 """Ends of the names of pictures and videos that a run writes."""
 
 RESULT_FOLDERS = (".masks", PART_SUFFIX)

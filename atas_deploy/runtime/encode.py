@@ -171,7 +171,7 @@ class ImageEncoder:
                     batch, inputs = [], []
                 batch.append(_Fitted(size, fitted))
                 inputs.append(fitted)
-            if len(inputs) in (0, self.batch_size):
+            if len(inputs) in (0, self.batch_size) or len(batch) >= max(16, 4 * self.batch_size):
                 yield batch  # now, not at the next image: a camera may be slow
                 batch, inputs = [], []
         if batch:

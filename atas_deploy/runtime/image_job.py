@@ -51,6 +51,7 @@ def _read(
         try:
             work.folder.check_room(source, force=work.force)
             image = read_image(source.location)
+            work.folder.check_room(source, force=work.force, size=image.shape[:2])
         except (InputError, OutputError) as exc:
             work.fail(source, exc)
             work.progress.advance()
@@ -60,7 +61,7 @@ def _read(
 
 
 def _write(work: Work, source: Source, image: Image, result: Segmentation) -> None:
-    targets = work.folder.make_room(source)
+    targets = work.folder.make_room(source, size=image.shape[:2])
     name = source.shown
     with work.journal.writing(name, targets):
         classes = work.folder.write_image(image, result, targets)

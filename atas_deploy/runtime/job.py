@@ -90,11 +90,11 @@ class SegmentJob:
     def _close(self, journal: Journal, stops: Stops) -> None:
         """Finish the journal and run.json, both if it can be, however the run ended."""
         with stops.hold():
-            self._progress.end()
             try:
                 journal.close()
             finally:
                 self._record.write(journal.tally)
+                self._progress.end()
 
     def _work(self, journal: Journal, stops: Stops, inputs: Iterable[str]) -> Work:
         return Work(

@@ -22,6 +22,9 @@ def locked(files: RunFiles) -> Iterator[None]:
     lock = FileLock(files.lock, timeout=0)
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise output_error(files.folder, exc) from exc
+    try:
         lock.acquire()
     except Timeout as exc:
         raise ConfigError(

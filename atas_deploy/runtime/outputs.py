@@ -2,14 +2,15 @@
 
 OUT/NAME.labels.png    label map of an image (palette PNG)
 OUT/NAME.npz           labels and probability of an image, if asked for
-OUT/NAME.overlay.jpg   overlay of an image with legend
+OUT/NAME.overlay.jpg   overlay of an image with legend; .png if a side is too long for JPEG
 OUT/NAME.overlay.mp4   overlay of a video (H.264, original time stamps and audio)
 OUT/NAME.masks/        label maps of a video, or NAME.masks.jsonl, if asked for
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,17 @@ from atas_deploy.core.files import output_error
 from atas_deploy.core.palette import class_palette_for
 from atas_deploy.core.results import Segmentation
 from atas_deploy.media.formats import write_image, write_label_png, write_npz
+from atas_deploy.media.formats.pictures import JPEG_MAX_SIDE
 from atas_deploy.media.overlay import blend, draw_legend, side_by_side
-from atas_deploy.media.sources import Source
+from atas_deploy.media.sources import Found, Source
+from atas_deploy.media.walk import real_path
+from atas_deploy.runtime.journal import read_rows
 from atas_deploy.runtime.options import JobOptions
-from atas_deploy.runtime.run_files import MASKS_SUFFIX
+from atas_deploy.runtime.run_files import FILE_KEYS, MASKS_SUFFIX, RunFiles
 
 Image = npt.NDArray[np.uint8]
+_RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.png", ".overlay.mp4", ".npz", ".jsonl")
+_MOST_FOREIGN = 10  # files in the way for each of which the whole journal is read
 _LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes and `.part` need some
 
 
@@ -38,7 +44,7 @@ class OutputFolder:
         path: the folder.
         classes: the user's classes.
         options: what to write.
-        inputs: what the user named; a file named here is never replaced.
+        inputs: what the user named; no file that it stands for is ever replaced.
     """
 
     def __init__(
@@ -53,18 +59,29 @@ class OutputFolder:
         self.palette = class_palette_for(classes)
         self._names = tuple(spec.name for spec in classes)
         self._options = options
-        self._inputs = frozenset(map(os.path.realpath, inputs))
+        self._inputs = tuple(inputs)
+        self._rows: Iterator[dict[str, Any]] = iter(())  # of the journal, from the last one found
+        self._foreign = 0
 
-    def targets(self, source: Source) -> dict[str, Path]:
-        """The files that a source becomes, by the key that names them in its line."""
-        suffixes = self._video_suffixes() if source.kind == "video" else self._image_suffixes()
+    def targets(self, source: Source, *, size: tuple[int, int] | None = None) -> dict[str, Path]:
+        """The files that a source becomes, by the key that names them in its line.
+
+        Args:
+            source: an image or a video.
+            size: (height, width) of an image; None = of no unusual size.
+        """
+        video = source.kind == "video"
+        suffixes = self._video_suffixes() if video else self._image_suffixes(size)
         stem = self.path / _short_name(source.name)
         return {kind: stem.with_name(stem.name + end) for kind, end in suffixes.items()}
 
-    def _image_suffixes(self) -> dict[str, str]:
+    def _image_suffixes(self, size: tuple[int, int] | None) -> dict[str, str]:
         suffixes = {"labels": ".labels.png"}
         if self._options.overlay:
-            suffixes["overlay"] = ".overlay.jpg"
+            # two pictures and a line, at most, are shorter than three
+            unusual = size is not None and max(size) > JPEG_MAX_SIDE // 3
+            too_long = unusual and max(self.overlay_size(size)) > JPEG_MAX_SIDE
+            suffixes["overlay"] = ".overlay.png" if too_long else ".overlay.jpg"
         if self._options.npz:
             suffixes["npz"] = ".npz"
         return suffixes
@@ -77,22 +94,27 @@ class OutputFolder:
             suffixes["masks"] = f"{MASKS_SUFFIX}.jsonl"
         return suffixes
 
-    def check_room(self, source: Source, *, force: bool) -> None:
-        """Raise if a file is in the way of a source's results.
+    def check_room(
+        self, source: Source, *, force: bool, size: tuple[int, int] | None = None
+    ) -> None:
+        """Raise if a file is in the way of a source's results; `size` as for `targets`.
 
         Raises:
             OutputError: a file exists and `force` is off, or it is an input.
         """
-        for path in self.targets(source).values():
-            self._refuse_overwrite(path, force=force)
+        for path in self.targets(source, size=size).values():
+            if os.path.lexists(path):
+                self._refuse_overwrite(path, force=force)
 
-    def make_room(self, source: Source) -> dict[str, Path]:
-        """Make the folders of a source's files and return the files.
+    def make_room(
+        self, source: Source, *, size: tuple[int, int] | None = None
+    ) -> dict[str, Path]:
+        """Make the folders of a source's files and return the files; `size` as for `targets`.
 
         Raises:
             OutputError: a folder cannot be made.
         """
-        targets = self.targets(source)
+        targets = self.targets(source, size=size)
         for path in targets.values():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,18 +123,52 @@ class OutputFolder:
         return targets
 
     def _refuse_overwrite(self, path: Path, *, force: bool) -> None:
-        if not os.path.lexists(path):
+        if os.path.realpath(path) in self._kept:
+            what = "holds inputs" if path.name.endswith(MASKS_SUFFIX) else "is an input"
+            raise OutputError(
+                f"{path} {what} and would be replaced by a result; choose another folder with "
+                "--out."
+            )
+        if force:
             return
-        if os.path.realpath(path) in self._inputs:
+        if before := self._result_of(path):
             raise OutputError(
-                f"{path} is an input and would be replaced by a result; choose another folder "
-                "with --out."
+                f"{path} is the result of {before}; if that is this input, named otherwise before, "
+                "name inputs in the same way to go on, else choose another folder with --out."
             )
-        if not force:
-            raise OutputError(
-                f"{path} is in the way and no result of this run; move it away, or replace it "
-                "with --force."
-            )
+        raise OutputError(
+            f"{path} is in the way and no result of this run; move it away, or replace it with "
+            "--force."
+        )
+
+    @cached_property
+    def _kept(self) -> frozenset[str]:
+        """Real paths of inputs named like results, and of folders of masks that hold inputs.
+
+        Found in a walk over all inputs, those of other shards too, once something is in the way.
+        """
+        found = Found(self._inputs, excluded=real_path(self.path), shard=None)
+        locations = (source.location for source in found.sources)
+        return frozenset(
+            real for path in locations if isinstance(path, Path) for real in _result_paths(path)
+        )
+
+    def _result_of(self, path: Path) -> str | None:
+        """The input that a file is the result of by the journal of a run that goes on.
+
+        Files come up in the order of its lines, mostly, so it is read on from the last one found.
+        """
+        journal = RunFiles(self.path, self._options.shard).last_journal()
+        if not self._options.resume or journal is None or self._foreign == _MOST_FOREIGN:
+            return None
+        name = path.relative_to(self.path).as_posix()
+        for rows in (self._rows, read_rows(journal)):
+            self._rows = rows
+            for row in rows:
+                if any(row.get(key) == name for key in FILE_KEYS):
+                    return str(row["source"])
+        self._foreign += 1
+        return None
 
     def write_image(
         self, image: Image, result: Segmentation, targets: Mapping[str, Path]
@@ -151,6 +207,16 @@ class OutputFolder:
         """(height, width) of the overlay of a picture of a size."""
         black = np.zeros((*size, 3), np.uint8)
         return side_by_side(black, black).shape[:2] if self._options.view == "side" else size
+
+
+def _result_paths(path: Path) -> Iterator[str]:
+    """Which real paths a result must not have, lest an input is lost."""
+    real = Path(os.path.realpath(path))
+    if path.name.endswith(_RESULT_SUFFIXES) or real.name.endswith(_RESULT_SUFFIXES):
+        yield str(real)
+    for folder in (*path.parents, *real.parents):
+        if folder.name.endswith(MASKS_SUFFIX):
+            yield os.path.realpath(folder)
 
 
 def _short_name(name: str) -> str:

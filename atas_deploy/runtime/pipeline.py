@@ -35,7 +35,19 @@ def ahead(source: Iterable[T], *, depth: int = 1) -> Generator[T]:
         yield from stage.items()
     finally:
         stage.stop()
-        thread.join()
+        _join(thread)
+
+
+def _join(thread: Thread) -> None:
+    """Wait for a thread whatever happens: what it works on is about to be closed."""
+    interruption: BaseException | None = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as error:  # Ctrl-C
+            interruption = error
+    if interruption is not None:
+        raise interruption
 
 
 class _Stage(Generic[T]):
@@ -54,9 +66,11 @@ class _Stage(Generic[T]):
         except BaseException as error:
             end = _End(error)
         finally:
-            with suppress(AttributeError):
-                self._source.close()  # type: ignore[attr-defined]
-            self._put(end)
+            try:
+                if hasattr(self._source, "close"):
+                    self._source.close()
+            finally:
+                self._put(end)
 
     def items(self) -> Iterator[T]:
         """Yield what the source gives, then raise what ended it."""

@@ -30,6 +30,7 @@ def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
             "fingerprint": segmenter.bundle.fingerprint,
         },
         "classes": [list(spec.synonyms) for spec in vocabulary.classes],
+        "palette": {spec.name: spec.color for spec in vocabulary.classes if spec.color},
         "background": {
             "rule": vocabulary.rule,
             "words": vocabulary.background,

@@ -15,11 +15,10 @@ from atas_deploy.core.files import atomic_path
 from atas_deploy.runtime.derived import format_files
 from atas_deploy.runtime.journal import encode, read_rows
 from atas_deploy.runtime.options import FORMATS
-from atas_deploy.runtime.run_files import RunFiles, discard, discard_leftovers
+from atas_deploy.runtime.run_files import FILE_KEYS, RunFiles, discard, discard_leftovers
 from atas_deploy.runtime.tally import Tally
 
 Row = dict[str, Any]
-_FILE_KEYS = ("labels", "overlay", "npz", "masks")  # of a line; relative to its folder
 
 
 class DoneSources:
@@ -131,5 +130,5 @@ def _clear_unfinished(run: RunFiles, finished: DoneSources) -> None:
 
 def _files(row: Row, folder: Path) -> list[Path]:
     """The files that a line names; none outside the folder, whoever wrote the line."""
-    names = [PurePosixPath(row[key]) for key in _FILE_KEYS if key in row]
+    names = [PurePosixPath(row[key]) for key in FILE_KEYS if key in row]
     return [folder / name for name in names if not name.is_absolute() and ".." not in name.parts]

@@ -11,6 +11,9 @@ from atas_deploy.core.files import PART_SUFFIX, part_path
 from atas_deploy.media.shards import Shard
 
 MASKS_SUFFIX = ".masks"
+FILE_KEYS = ("labels", "overlay", "npz", "masks")
+"""Keys of a line of the journal that hold files, relative to its folder."""
+
 _DIGITS = 8  # random ones in the names of `part_path`
 
 _SHARD_FILE = re.compile(r"(?:results|run)\.(\d+-of-\d+)\.jsonl?(?:\.part)?")

@@ -6,6 +6,7 @@ Q queries, D embedding width
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,10 @@ class Segmenter:
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ConfigError(f"The threshold is {threshold}; expected a probability in [0, 1].")
+        _check_number("threshold", threshold, "a probability in [0, 1]", lambda p: 0 <= p <= 1)
+        _check_number("logit scale", logit_scale, "a number above 0", lambda s: 0 < s < np.inf)
+        for name, length in (("short side", short_side), ("window", window), ("stride", stride)):
+            _check_number(name, length, "a number of pixels", lambda x: x == int(x))
         _check_choice("backend", backend, BACKENDS)
         _check_choice("refinement", refine, REFINEMENTS)
         vocabulary = build_vocabulary(classes, background=background)
@@ -179,7 +182,8 @@ class Segmenter:
         """Segment images as they come, in order and in flat memory.
 
         Reading, encoding and labelling overlap: images are read in one thread and encoded in
-        another, some batches ahead, while the caller works on a result.
+        another, some batches ahead, while the caller works on a result. `close` waits for the
+        image that is being read.
 
         Args:
             images: paths or (H, W, 3) uint8 RGB arrays.
@@ -195,6 +199,13 @@ class Segmenter:
         """
         if every < 1:
             raise ConfigError(f"Got every {every} images; expected 1 or more.")
+        if isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4:
+            raise InputError(
+                "stream() got a single item; give an iterable of images, such as the frames of a "
+                "VideoReader."
+            )
+        if not isinstance(images, Iterable):
+            raise InputError(f"Got {type(images).__name__}; expected an iterable of images.")
         return self._stream(images, every=every, smoother=Smoother(smooth))
 
     def _stream(
@@ -230,6 +241,13 @@ class Segmenter:
             )
         probability = found.probability if self.probability else None
         return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)
+
+
+def _check_number(
+    what: str, got: float | None, expected: str, fits: Callable[[float], bool]
+) -> None:
+    if got is not None and not (isinstance(got, Real) and np.isfinite(got) and fits(got)):
+        raise ConfigError(f"The {what} is {got!r}; expected {expected}.")
 
 
 def _check_choice(what: str, got: str, known: Iterable[str]) -> None:

@@ -1,12 +1,14 @@
 """How a run begins: anew, or where an earlier one stopped."""
 
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.runtime.derived import format_files
 from atas_deploy.runtime.lock import locked
-from atas_deploy.runtime.options import JobOptions
+from atas_deploy.runtime.options import FORMATS, JobOptions
 from atas_deploy.runtime.record import RunRecord, check_same
 from atas_deploy.runtime.resume import DoneSources, take_over
 from atas_deploy.runtime.run_files import RunFiles
@@ -44,13 +46,26 @@ def begin(record: RunRecord, options: JobOptions, locks: ExitStack) -> Start:
     shards = [] if files.shard else files.shards()
     for shard in shards:
         locks.enter_context(locked(shard))
-    _refuse_mixture(files)
+    _refuse_mixture(files, force=options.force)
     refuse_overwrite(files, options)
     if options.resume:
         return _resume(record, shards)
-    for run in (files, *shards):
-        run.remove()
+    _replace((files, *shards))
     return _fresh(record)
+
+
+def _replace(runs: Sequence[RunFiles]) -> None:
+    """Remove the record of an earlier run, and the formats made of it."""
+    if runs[0].shard is None and any(run.exists() for run in runs):
+        _remove_formats(runs[0], format_files(FORMATS))
+    for run in runs:
+        run.remove()
+
+
+def _remove_formats(run: RunFiles, names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(OSError):
+            (run.folder / name).unlink()
 
 
 def _fresh(record: RunRecord) -> Start:
@@ -61,16 +76,23 @@ def _fresh(record: RunRecord) -> Start:
 
 def _resume(record: RunRecord, shards: list[RunFiles]) -> Start:
     earlier = [run for run in (record.files, *shards) if run.exists()]
-    for run in earlier:
-        record.force |= bool(check_same(record.settings, run).get("force"))
+    told = [check_same(record.settings, run) for run in earlier]
     if not earlier:
         return _fresh(record)
+    record.force |= any(bool(run.get("force")) for run in told)
+    # they may not match the journal any more; while run.json still names them, as a kill may come
+    _remove_formats(record.files, format_files([which for run in told for which in _made(run)]))
     record.write(Tally())  # before shards are removed: a journal always has its settings beside it
     done, tally = take_over(record.files, shards=shards)
     return Start(done, tally)
 
 
-def _refuse_mixture(files: RunFiles) -> None:
+def _made(run: Mapping[str, Any]) -> list[str]:
+    """The formats that a run made, by its run.json."""
+    return [which for which in FORMATS if which in (run.get("formats") or ())]
+
+
+def _refuse_mixture(files: RunFiles, *, force: bool) -> None:
     """Refuse to add a shard to results that were not made in as many parts."""
     if files.shard is None:
         return
@@ -78,9 +100,12 @@ def _refuse_mixture(files: RunFiles) -> None:
     whole = RunFiles(files.folder)
     if others or whole.exists():
         found = others[0] if others else whole
+        what = "a run that was divided otherwise" if others else "a run that was not divided"
+        kept = ", and --force of a shard does not replace it" if force else ""
+        cure = "remove that run" if force else "go on with --resume and without --shard"
         raise ConfigError(
-            f"{found.last_journal() or found.run} is of a run that was divided otherwise; choose "
-            "another folder with --out, or go on with --resume and without --shard."
+            f"{found.last_journal() or found.run} is of {what}{kept}; choose another folder with "
+            f"--out, or {cure}."
         )
 
 

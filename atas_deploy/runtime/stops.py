@@ -14,14 +14,15 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 class Stops:
-    """While entered, signals that have a handler reach it, but never inside `hold`.
+    """While entered, the first signal that has a handler reaches it, but never inside `hold`.
 
-    Outside the main thread it does nothing: signals come to the main thread only.
+    Later ones are passed over: the first is being obeyed, and files are finished. Outside the main
+    thread this does nothing: signals come to the main thread only.
     """
 
     def __init__(self) -> None:
         self._previous: dict[int, Handler] = {}
-        self._held = False
+        self._held, self._obeyed = False, False
         self._caught: tuple[int, FrameType | None] | None = None
 
     def __enter__(self) -> Self:
@@ -48,8 +49,13 @@ class Stops:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._held:
-            self._caught = (number, frame)
+            self._caught = self._caught or (number, frame)
         else:
+            self._obey(number, frame)
+
+    def _obey(self, number: int, frame: FrameType | None) -> None:
+        if not self._obeyed:
+            self._obeyed = True
             self._previous[number](number, frame)
 
     @contextmanager
@@ -63,4 +69,4 @@ class Stops:
             if self._caught is not None and not outer:
                 number, frame = self._caught
                 self._caught = None
-                self._previous[number](number, frame)
+                self._obey(number, frame)

@@ -61,17 +61,19 @@ class _Video:
         """Write all that the video becomes; return what stopped it before its end."""
         work = self._work
         targets = work.folder.make_room(self._source)
-        with work.journal.writing(self._name, targets), ExitStack() as stack:
+        with ExitStack() as whole:
             with work.stops.hold():
-                self._open(targets, stack)
+                whole.enter_context(work.journal.writing(self._name, targets))
+                files = whole.enter_context(ExitStack())
+                self._open(targets, files)
             try:
                 self._segment()
             except STOPS as exc:
                 if not self._frames:
                     raise
                 self._broken = exc
-            with work.stops.hold():
-                stack.close()  # the files are whole
+            with work.stops.hold(), whole.pop_all():  # a signal comes after the note is gone
+                files.close()
                 work.journal.write(self._closing_row(targets))
         return self._broken
 

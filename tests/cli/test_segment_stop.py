@@ -1,8 +1,10 @@
 """`atas-deploy segment` when it is told to stop: Ctrl-C and SIGTERM at any moment."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +74,76 @@ def test_a_stopped_video_is_kept_so_far(
         assert sum(1 for _ in container.decode(video=0)) == len(frames) == closing["frames"]
     assert closing["complete"] is False
     assert "was interrupted" in closing["error"]
+
+
+@pytest.mark.parametrize("gap", [0, 0.05, 0.3])
+def test_told_twice(
+    tmp_path: Path,
+    start_segment: Start,
+    clip: Callable[..., Path],
+    lines: Callable[[Path], list[dict[str, Any]]],
+    gap: float,
+) -> None:
+    """An impatient second signal breaks nothing: the files of the first are finished."""
+    out = tmp_path / "out"
+    process = start_segment(clip(tmp_path / "clip.mp4", 4000), "--out", out)
+    journal = out / "results.jsonl.part"
+    while not (journal.exists() and journal.stat().st_size > 500):
+        assert process.poll() is None
+        time.sleep(0.005)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(gap)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert (out / lines(out)[-1]["overlay"]).exists()
+
+
+def test_told_while_a_video_is_finished(
+    tmp_path: Path,
+    start_segment: Start,
+    clip: Callable[..., Path],
+    lines: Callable[[Path], list[dict[str, Any]]],
+) -> None:
+    """A signal after the last frame leaves a whole video under its name, as its last line says."""
+    out = tmp_path / "out"
+    source = clip(tmp_path / "clip.mp4", 60)
+    process = start_segment(source, "--out", out, "--encoder", "av1", "--preset", "2")
+    journal = out / "results.jsonl.part"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 60):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    closing = lines(out)[-1]
+    assert closing["kind"] == "video"
+    with av.open(str(out / closing["overlay"])) as container:
+        assert sum(1 for _ in container.decode(video=0)) == closing["frames"] == 60
+
+
+def test_nobody_listens(tmp_path: Path, clip: Callable[..., Path]) -> None:
+    """With standard error closed the run comes to its end all the same."""
+    out = tmp_path / "out"
+    run = [sys.executable, "-m", "atas_deploy", "segment", str(clip(tmp_path / "clip.mp4", 3))]
+    run += ["--classes", "sky,tree", "--short-side", "64", "--out", str(out)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(run, check=False, stdout=subprocess.PIPE, stderr=write)
+    os.close(write)
+    assert done.returncode == 0
+    assert json.loads((out / "run.json").read_text())["complete"] is True
+    assert not list(out.glob("*.part"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing here")
+def test_a_summary_that_cannot_be_printed(tmp_path: Path, clip: Callable[..., Path]) -> None:
+    """One sentence, and the results are there."""
+    out = tmp_path / "out"
+    run = [sys.executable, "-m", "atas_deploy", "segment", str(clip(tmp_path / "clip.mp4", 3))]
+    run += ["--classes", "sky,tree", "--short-side", "64", "--out", str(out), "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(run, check=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert b"Cannot write to standard output" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (out / "clip.overlay.mp4").exists()

@@ -414,3 +414,10 @@ def test_limit_can_be_lowered(tmp_path: Path) -> None:
     Image.fromarray(noise()).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"0\.002 million"):
         read_image(tmp_path / "a.png", max_pixels=2_000)
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, 0.5])
+def test_even_deep_grey_is_no_damage(tmp_path: Path, value: float) -> None:
+    """A picture of one value, in range or not, is a picture."""
+    Image.fromarray(np.full((3, 4), value, np.float32)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").shape == (3, 4, 3)

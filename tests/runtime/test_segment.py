@@ -1,6 +1,7 @@
 """`Segmenter` with the embedded model."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -201,6 +202,10 @@ def test_wrong_arrays(segmenter: Segmenter, image: np.ndarray) -> None:
         ({"templates": []}, "template"),
         ({"refine": "crf"}, "Unknown refinement"),
         ({"stride": 32}, "without a window"),
+        ({"logit_scale": float("nan")}, "logit scale"),
+        ({"logit_scale": 0.0}, "logit scale"),
+        ({"threshold": "0.3"}, "threshold"),
+        ({"short_side": "128"}, "short side"),
         ({"window": 8}, "at least a patch"),
         ({"window": 64, "stride": 96}, "gaps"),
     ],
@@ -216,6 +221,29 @@ def test_bad_stream_arguments(segmenter: Segmenter, option: str, value: float) -
     """They are refused at once, before an image is read."""
     with pytest.raises(ConfigError, match=r"every|smoothing"):
         segmenter.stream([], **{option: value})
+
+
+@pytest.mark.parametrize("images", ["clip.mp4", Path("a.jpg"), np.zeros((4, 4, 3), np.uint8), None])
+def test_a_stream_is_of_images(segmenter: Segmenter, images: object) -> None:
+    """A path or a picture alone is refused at once, and says so."""
+    with pytest.raises(InputError, match="iterable of images"):
+        segmenter.stream(images)
+
+
+def test_held_images_are_passed_on_in_time() -> None:
+    """However many images a result holds for, few are read ahead: the caller keeps them all."""
+    own = Segmenter(classes="sky,tree", short_side=64, batch_size=4)
+    taken = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for i in range(400):
+            taken.append(i)
+            yield picture(32, 32)
+
+    results = own.stream(frames(), every=100)
+    next(results)
+    assert len(taken) <= 16 * 4
+    results.close()
 
 
 def test_set_classes_keeps_the_background_rule() -> None:

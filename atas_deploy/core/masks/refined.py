@@ -3,7 +3,6 @@
 H W pixels, h w grid, D embedding width, Q queries
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +19,8 @@ from atas_deploy.core.masks.definition import (
     strongest,
 )
 from atas_deploy.core.refine import affinity, pamr
+
+_AT_ONCE = 4  # maps in memory at once; more threads would wait for the memory anyway
 
 
 def refined_label_map(
@@ -51,10 +52,9 @@ def refined_label_map(
         return interpolate(pamr(interpolate(dense @ queries[:, q], fitted), weights), size)
 
     def maps() -> Iterator[FloatArray]:
-        workers = os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(query_class), workers):  # few at once, for the memory
-                yield from pool.map(refined, range(start, min(start + workers, len(query_class))))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(query_class), _AT_ONCE):
+                yield from pool.map(refined, range(start, min(start + _AT_ONCE, len(query_class))))
 
     won, probability = strongest(maps(), size)
     classes = query_class[won]
