@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--model", default="atas-tiny")
     parser.add_argument("--short-side", type=int, help="of coco and dog; default: the model's")
+    parser.add_argument("--refine", choices=["none", "pamr"], default="none", help="coco and dog")
     parser.add_argument("--only", choices=["retrieval", "coco", "dog"])
     args = parser.parse_args()
     bundle = open_model(args.model)
     if args.short_side:
         manifest = replace(bundle.manifest, short_side=args.short_side)
         bundle = replace(bundle, manifest=manifest)
-    measures = {"retrieval": retrieval, "coco": coco, "dog": dog}
+    measures = {
+        "retrieval": retrieval,
+        "coco": partial(coco, refine=args.refine),
+        "dog": partial(dog, refine=args.refine),
+    }
     report: dict[str, Any] = {
         "model": bundle.manifest.name,
         "readout": bundle.manifest.readout,
         "short_side": bundle.manifest.short_side,
+        "refine": args.refine,
         "fingerprint": bundle.fingerprint[:16],
     }
     for name, measure in measures.items():
@@ -91,14 +98,14 @@ def batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield items[start : start + size]
 
 
-def coco(bundle: Bundle, data: Path) -> dict[str, Any]:
+def coco(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:
     """Mean IoU in percent over 133 categories, and over those present in each image."""
     folder = data / "coco_panoptic_100"
     categories = json.loads((folder / "panoptic.json").read_text())["categories"]
     names = [plain_name(category["name"]) for category in categories]
     index_of = np.full(256, 255, np.uint8)
     index_of[[category["id"] for category in categories]] = np.arange(len(categories))
-    segmenter = Segmenter(bundle, names, background="none")
+    segmenter = Segmenter(bundle, names, background="none", refine=refine)
     names_hash = segmenter.vocabulary.hash
     total = {"all": np.zeros((133, 133), np.int64), "present": np.zeros((133, 133), np.int64)}
     paths = sorted((folder / "images").glob("*.jpg"))
@@ -138,7 +145,7 @@ def plain_name(name: str) -> str:
     )
 
 
-def dog(bundle: Bundle, data: Path) -> dict[str, Any]:
+def dog(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:
     """IoU of the dog over all labelled frames together, and the mean over frames."""
     labelled = json.loads(DOG_POLYGONS.read_text())
     height, width = labelled["size"]
@@ -149,7 +156,7 @@ def dog(bundle: Bundle, data: Path) -> dict[str, Any]:
                 frames[str(frame.index)] = frame.image
     report: dict[str, Any] = {"frames": len(frames)}
     for classes in ("dog,person,plant", "dog,grass"):
-        segmenter = Segmenter(bundle, classes)
+        segmenter = Segmenter(bundle, classes, refine=refine)
         overlap, union, single = 0, 0, []
         for index, polygons in labelled["frames"].items():
             truth = np.zeros((height, width), np.uint8)

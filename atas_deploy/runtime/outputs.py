@@ -22,13 +22,13 @@ from atas_deploy.core.errors import OutputError
 from atas_deploy.core.files import output_error
 from atas_deploy.core.palette import class_palette_for
 from atas_deploy.core.results import Segmentation
-from atas_deploy.media.formats import write_image, write_label_png, write_npz
-from atas_deploy.media.formats.pictures import JPEG_MAX_SIDE
+from atas_deploy.media.formats import JPEG_MAX_SIDE, write_image, write_label_png, write_npz
 from atas_deploy.media.overlay import blend, draw_legend, side_by_side
 from atas_deploy.media.sources import Found, Source
 from atas_deploy.media.walk import real_path
 from atas_deploy.runtime.journal import read_rows
 from atas_deploy.runtime.options import JobOptions
+from atas_deploy.runtime.resume import DoneSources
 from atas_deploy.runtime.run_files import FILE_KEYS, MASKS_SUFFIX, RunFiles
 
 Image = npt.NDArray[np.uint8]
@@ -78,13 +78,16 @@ class OutputFolder:
     def _image_suffixes(self, size: tuple[int, int] | None) -> dict[str, str]:
         suffixes = {"labels": ".labels.png"}
         if self._options.overlay:
-            # two pictures and a line, at most, are shorter than three
-            unusual = size is not None and max(size) > JPEG_MAX_SIDE // 3
-            too_long = unusual and max(self.overlay_size(size)) > JPEG_MAX_SIDE
+            too_long = size is not None and self._too_long_for_jpeg(size)
             suffixes["overlay"] = ".overlay.png" if too_long else ".overlay.jpg"
         if self._options.npz:
             suffixes["npz"] = ".npz"
         return suffixes
+
+    def _too_long_for_jpeg(self, size: tuple[int, int]) -> bool:
+        if 3 * max(size) <= JPEG_MAX_SIDE:  # two pictures and a line are shorter than three
+            return False
+        return max(self.overlay_size(size)) > JPEG_MAX_SIDE
 
     def _video_suffixes(self) -> dict[str, str]:
         suffixes = {"overlay": ".overlay.mp4"} if self._options.overlay else {}
@@ -106,9 +109,7 @@ class OutputFolder:
             if os.path.lexists(path):
                 self._refuse_overwrite(path, force=force)
 
-    def make_room(
-        self, source: Source, *, size: tuple[int, int] | None = None
-    ) -> dict[str, Path]:
+    def make_room(self, source: Source, *, size: tuple[int, int] | None = None) -> dict[str, Path]:
         """Make the folders of a source's files and return the files; `size` as for `targets`.
 
         Raises:
@@ -142,16 +143,15 @@ class OutputFolder:
         )
 
     @cached_property
-    def _kept(self) -> frozenset[str]:
+    def _kept(self) -> DoneSources:
         """Real paths of inputs named like results, and of folders of masks that hold inputs.
 
-        Found in a walk over all inputs, those of other shards too, once something is in the way.
+        They take 8 bytes each. Found in a walk over all inputs, those of other shards too, once
+        something is in the way.
         """
         found = Found(self._inputs, excluded=real_path(self.path), shard=None)
-        locations = (source.location for source in found.sources)
-        return frozenset(
-            real for path in locations if isinstance(path, Path) for real in _result_paths(path)
-        )
+        files = (source.location for source in found.sources if isinstance(source.location, Path))
+        return DoneSources.named(real for file in files for real in _result_paths(file))
 
     def _result_of(self, path: Path) -> str | None:
         """The input that a file is the result of by the journal of a run that goes on.

@@ -155,6 +155,70 @@ def test_an_input_is_never_replaced(
     assert (tmp_path / "p.labels.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("named", ["plain.masks/000001.png", "plain.masks", "plain.masks/*.png"])
+def test_inputs_in_a_folder_of_masks_are_kept(
+    tmp_path: Path,
+    segment: Segment,
+    clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+) -> None:
+    """However they were named, outright, by a folder or by a glob; the video fails."""
+    monkeypatch.chdir(tmp_path)
+    clip(tmp_path / "plain.mp4", 3)
+    mask = photo(tmp_path / "mf" / "plain.masks" / "000001.png")
+    before = mask.read_bytes()
+    done = segment(f"mf/{named}", "plain.mp4", "--out", "mf", "--force", "--save-masks", "png")
+    assert done.exit_code == 1
+    assert "plain.masks holds inputs" in done.output
+    assert mask.read_bytes() == before
+    assert not (mask.parent / "000000.png").exists()
+
+
+@pytest.mark.parametrize("named", ["link", "link/*.png", "l*/*.png"])
+def test_inputs_among_results_are_kept(
+    tmp_path: Path, segment: Segment, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """A folder or glob elsewhere may hold links to what would be replaced."""
+    monkeypatch.chdir(tmp_path)
+    before = photo(tmp_path / "out" / "p.labels.png").read_bytes()
+    photo(tmp_path / "p.png")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "linked.png").symlink_to(tmp_path / "out" / "p.labels.png")
+    done = segment("p.png", named, "--out", "out", "--force")
+    assert done.exit_code == 1, done.output
+    assert "p.labels.png is an input" in done.output
+    assert (tmp_path / "out" / "p.labels.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("size", "options"), [((4, 70_000), []), ((40_000, 4), ["--view", "side"])]
+)
+def test_a_picture_too_long_for_jpeg(
+    tmp_path: Path, segment: Segment, lines: Lines, size: tuple[int, int], options: list[str]
+) -> None:
+    """Its overlay is a PNG where JPEG cannot hold it; the line names the file that is there."""
+    source, out = photo(tmp_path / "long.png", size=size), tmp_path / "out"
+    done = segment(source, "--out", out, "--short-side", "64", *options)
+    assert done.exit_code == 0, done.output
+    (line,) = lines(out)
+    overlay = "long.overlay.png" if not options else "long.overlay.jpg"
+    assert (line["labels"], line["overlay"]) == ("long.labels.png", overlay)
+    assert size_of(out / "long.labels.png") == size[::-1]
+    assert size_of(out / overlay)[1] == size[0]
+    again = segment(source, "--out", out, "--short-side", "64", "--resume", *options)
+    assert "1 of them before" in again.output
+
+
+def test_a_file_as_output_folder(tmp_path: Path, segment: Segment) -> None:
+    """The message names what the user named, not a file inside it."""
+    source = photo(tmp_path / "p.png")
+    done = segment(source, "--out", source)
+    assert done.exit_code == 1
+    assert "p.png" in done.output
+    assert ".lock" not in done.output
+
+
 def test_a_picture_that_cannot_be_written_is_skipped(
     tmp_path: Path, segment: Segment, lines: Lines
 ) -> None:

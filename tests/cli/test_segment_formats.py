@@ -68,3 +68,20 @@ def test_a_format_in_the_way(
     assert not (out / "results.jsonl").exists()
     assert segment(folder, "--out", out, "--format", "coco", "--force").exit_code == 0
     assert json.loads((out / "coco.json").read_text())["images"]
+
+
+def test_formats_of_an_earlier_run_go(
+    tmp_path: Path, segment: Segment, photos: Callable[[Path, int], Path]
+) -> None:
+    """--force, and a run that goes on, leave none that may tell of other results."""
+    folder, out = photos(tmp_path / "in", 2), tmp_path / "out"
+    assert segment(folder, "--out", out, "--format", "coco").exit_code == 0
+    assert segment(folder, "--out", out, "--force", "--format", "polygons").exit_code == 0
+    assert not list(out.glob("coco*"))
+    assert segment(folder, "--out", out, "--resume", "--format", "polygons").exit_code == 0
+    assert (out / "polygons.jsonl").exists()
+    (out / "coco.json").write_text("mine")
+    assert segment(folder, "--out", out, "--resume").exit_code == 0
+    assert not (out / "polygons.jsonl").exists()
+    assert json.loads((out / "run.json").read_text())["formats"] == {}
+    assert (out / "coco.json").read_text() == "mine"

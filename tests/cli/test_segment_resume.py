@@ -105,6 +105,7 @@ def test_done_sources_are_not_done_again(
     ("change", "named"),
     [
         (["--classes", "sky,lake"], 'another classes ([["sky"], ["tree"]] there'),
+        (["--classes", "@colours.json"], "another palette"),
         (["--threshold", "0.3"], "another threshold (null there, 0.3 now)"),
         (["--every", "2"], "another every"),
         (["--view", "side"], "another view"),
@@ -114,10 +115,14 @@ def test_other_settings_are_refused(
     tmp_path: Path,
     segment: Segment,
     photos: Callable[[Path, int], Path],
+    monkeypatch: pytest.MonkeyPatch,
     change: list[str],
     named: str,
 ) -> None:
     """A run that goes on with other settings would mix results; the first difference is named."""
+    monkeypatch.chdir(tmp_path)
+    coloured = {"classes": [{"name": "sky", "color": "#102030"}, {"name": "tree"}]}
+    (tmp_path / "colours.json").write_text(json.dumps(coloured))
     folder, out = photos(tmp_path / "in", 2), tmp_path / "out"
     assert segment(folder, "--out", out).exit_code == 0
     before = (out / "run.json").read_bytes()
@@ -192,6 +197,29 @@ def test_formats_of_a_run_that_ended(
     assert (out / "cvat.zip").exists()
     record = json.loads((out / "run.json").read_text())
     assert record["formats"]["coco"] == ["coco.json", "coco_results.json"]
+
+
+def test_inputs_named_otherwise(
+    tmp_path: Path,
+    segment: Segment,
+    photos: Callable[[Path, int], Path],
+    clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each clash names the input as it was named before, which shows how to go on."""
+    monkeypatch.chdir(tmp_path)
+    clip(photos(tmp_path / "in", 3) / "clip.mp4")
+    options = ("--out", "out", "--save-masks", "png")
+    assert segment("in", *options).exit_code == 0
+    (tmp_path / "in" / "new.png").write_bytes((tmp_path / "in" / "001.png").read_bytes())
+    (tmp_path / "out" / "new.labels.png").touch()
+    again = segment(tmp_path / "in", *options, "--resume")
+    assert again.exit_code == 1
+    for name in ("001.png", "002.png", "sub/000.png", "clip.mp4"):
+        assert f"is the result of in/{name};" in again.output
+    assert "new.labels.png is in the way and no result" in again.output
+    assert again.output.count("name inputs in the same way") == 4
+    assert "4 of them before" in segment("in", *options, "--resume").output
 
 
 def test_a_run_without_its_settings_is_refused(

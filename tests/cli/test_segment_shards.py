@@ -63,7 +63,12 @@ def test_mixtures_are_refused(tmp_path: Path, segment: Segment, photos: Photos) 
         assert "--resume" in refused.output
     whole = tmp_path / "whole"
     assert segment(folder, "--out", whole).exit_code == 0
-    assert segment(folder, "--out", whole, "--shard", "1/2", "--force").exit_code == 2
+    before = (whole / "results.jsonl").read_bytes()
+    refused = segment(folder, "--out", whole, "--shard", "1/2", "--force")
+    assert refused.exit_code == 2
+    assert "not divided, and --force of a shard does not replace it" in refused.output
+    assert "remove that run" in refused.output
+    assert (whole / "results.jsonl").read_bytes() == before
     assert segment(folder, "--out", out, "--shard", "1/2", "--format", "coco").exit_code == 2
     assert segment(folder, "--out", out, "--shard", "3/2").exit_code == 2
 
