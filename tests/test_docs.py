@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import click
@@ -25,6 +26,8 @@ def parameters(name: str) -> list[click.Option]:
     parent = click.Context(main, **main.context_settings)
     command = main.get_command(parent, name)
     assert command is not None
+    command = copy(command)
+    command._help_option = None  # click keeps the spelling of the first context that asked
     found = command.get_params(click.Context(command, parent=parent))
     return [option for option in found if isinstance(option, click.Option)]
 

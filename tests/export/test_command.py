@@ -45,19 +45,19 @@ def test_photos_are_the_images_that_can_be_read(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["--model", "ViT-B16/openai"], "did you mean ViT-B-16"),
-        (["--model", "FOLDER", "--readout", "sharp"], "choose one of vanilla, maskclip, sclip"),
-        (["--model", "FOLDER", "--photos", "missing.jpg"], "missing.jpg"),
+        (["--model", "ViT-B16/openai"], "did you mean ViT-B-16", 2),
+        (["--model", "FOLDER", "--readout", "sharp"], "choose one of vanilla, maskclip, sclip", 2),
+        (["--model", "FOLDER", "--photos", "missing.jpg"], "missing.jpg", 1),
     ],
 )
 def test_mistakes_are_one_sentence(
-    model: ClipModel, tmp_path: Path, arguments: list[str], message: str
+    model: ClipModel, tmp_path: Path, arguments: list[str], message: str, code: int
 ) -> None:
-    """Exit code 1 and the cure, nothing written."""
+    """The cure and an exit code, 2 for what cannot be used; nothing written."""
     arguments = [str(model.folder) if a == "FOLDER" else a for a in arguments]
     result = CliRunner().invoke(main, ["export", *arguments, "--out", str(tmp_path / "b")])
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.output
     assert not (tmp_path / "b").exists()

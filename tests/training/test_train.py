@@ -122,21 +122,21 @@ def test_command_names_what_it_skipped(options: dict[str, Any], photo_folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "code"),
     [
-        ({"captions": "nowhere.csv"}, "nowhere.csv cannot be read"),
-        ({"images": "nowhere"}, "neither a folder"),
-        ({"model": "no-such-model"}, "no-such-model"),
-        ({"batch_size": 1}, "batch size is 1"),
-        ({"lr": -1}, "learning rate"),
+        ({"captions": "nowhere.csv"}, "nowhere.csv cannot be read", 1),
+        ({"images": "nowhere"}, "neither a folder", 1),
+        ({"model": "no-such-model"}, "no-such-model", 2),
+        ({"batch_size": 1}, "batch size is 1", 2),
+        ({"lr": -1}, "learning rate", 2),
     ],
 )
 def test_bad_input_is_one_sentence(
-    options: dict[str, Any], change: dict[str, Any], message: str
+    options: dict[str, Any], change: dict[str, Any], message: str, code: int
 ) -> None:
-    """Exit code 1, no traceback."""
+    """An exit code, 2 for what cannot be used, and no traceback."""
     result = command(options | change)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.output
     assert "Traceback" not in result.output
     assert result.output.strip().count("\n") == 0
