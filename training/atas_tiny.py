@@ -29,7 +29,7 @@ from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.background import TABLE
 from atas_deploy.core.bundle import MERGES
 from atas_deploy.core.errors import AtasError
-from atas_deploy.core.vocabulary import DEFAULT_TEMPLATES
+from atas_deploy.core.templates import DEFAULT_TEMPLATES
 from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
 from atas_deploy.training.loop import Hooks, LoopSettings, Objective, run
 from atas_deploy.training.tiny.embed import encode, encode_names, measure_retrieval

@@ -107,7 +107,7 @@ def _encoders(problems: list[str]) -> list[str]:
     try:
         import av
 
-        from atas_deploy.media.video.writer import H264_ENCODERS
+        from atas_deploy.media.video.encoders import H264_ENCODERS
     except ImportError as exc:
         problems.append(f"PyAV cannot be imported ({exc}): pip install --force-reinstall av.")
         return []

@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from atas_deploy.cli.sections import section
-
-FORMATS = ("coco", "polygons", "cvat", "label-studio")
+from atas_deploy.runtime.options import FORMATS
 
 
 def parse_time(text: str) -> float:

@@ -16,7 +16,6 @@ from atas_deploy.core.background import uncovered_words
 from atas_deploy.core.class_spec import ClassList, check_background
 from atas_deploy.core.classes import ClassSpec, read_class_list, shorten, split_list
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.templates import DEFAULT_TEMPLATES as DEFAULT_TEMPLATES
 
 
 @dataclass(frozen=True)

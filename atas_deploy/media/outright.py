@@ -9,7 +9,7 @@ from atas_deploy.core.errors import InputError
 from atas_deploy.media.images import IMAGE_SUFFIXES, check_readable, is_image
 from atas_deploy.media.live import is_address, is_live, live_name, redact, suffix_of
 from atas_deploy.media.naming import stem
-from atas_deploy.media.video.reader import VIDEO_SUFFIXES, is_video
+from atas_deploy.media.video.opening import VIDEO_SUFFIXES, is_video
 from atas_deploy.media.walk import real_path
 
 Kind = Literal["image", "video"]

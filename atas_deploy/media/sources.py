@@ -193,7 +193,8 @@ def find_sources(
     Args:
         inputs: Files, folders, globs and streams.
         exclude: A folder of earlier results, left out of folders and globs. Where it is searched
-            itself, as it holds the inputs too, only files named like results are left out.
+            itself, as it holds the inputs too, only files named like results are left out, as they
+            are in every folder.
         shard: (i, n) leaves the i-th of n parts, see `parse_shard`; it may be empty. The name of a
             source alone decides.
 

@@ -25,14 +25,14 @@ from atas_deploy.core.results import Segmentation
 from atas_deploy.media.formats import JPEG_MAX_SIDE, write_image, write_label_png, write_npz
 from atas_deploy.media.overlay import blend, draw_legend, side_by_side
 from atas_deploy.media.sources import Found, Source
-from atas_deploy.media.walk import real_path
+from atas_deploy.media.walk import RESULT_SUFFIXES, real_path
 from atas_deploy.runtime.journal import read_rows
 from atas_deploy.runtime.options import JobOptions
 from atas_deploy.runtime.resume import DoneSources
 from atas_deploy.runtime.run_files import FILE_KEYS, MASKS_SUFFIX, RunFiles
 
 Image = npt.NDArray[np.uint8]
-_RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.png", ".overlay.mp4", ".npz", ".jsonl")
+_RESULT_SUFFIXES = (*RESULT_SUFFIXES, ".npz", ".jsonl")
 _MOST_FOREIGN = 10  # files in the way for each of which the whole journal is read
 _LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes and `.part` need some
 

@@ -169,11 +169,6 @@ class Segmenter:
         Raises:
             InputError: not a list, or an item cannot be read.
         """
-        if isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4:
-            raise InputError(
-                "segment() got a single image; give a list of images, or call the segmenter "
-                "itself with one."
-            )
         return list(self.stream(images))
 
     def stream(
@@ -199,13 +194,12 @@ class Segmenter:
         """
         if every < 1:
             raise ConfigError(f"Got every {every} images; expected 1 or more.")
-        if isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4:
+        single = isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4
+        if single or not isinstance(images, Iterable):
             raise InputError(
-                "stream() got a single item; give an iterable of images, such as the frames of a "
-                "VideoReader."
+                f"Got a single {type(images).__name__}; give a list or another iterable of images, "
+                "or call the segmenter itself with one image."
             )
-        if not isinstance(images, Iterable):
-            raise InputError(f"Got {type(images).__name__}; expected an iterable of images.")
         return self._stream(images, every=every, smoother=Smoother(smooth))
 
     def _stream(

@@ -1,5 +1,6 @@
 """Tests of finding the files of a run."""
 
+import gc
 import os
 import tracemalloc
 from pathlib import Path
@@ -272,11 +273,18 @@ def test_memory_does_not_grow_with_folders(tmp_path: Path) -> None:
     for folders in (5, 50):
         for number in range(folders):
             touch(tmp_path / f"{folders}/{number}", *(f"picture{i:03}.jpg" for i in range(40)))
-        tracemalloc.start()
-        assert sum(1 for _ in find_sources([str(tmp_path / str(folders))]).sources) == 40 * folders
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        peaks.append(min(listing_peak(tmp_path / str(folders), 40 * folders) for _ in range(3)))
     assert peaks[1] < peaks[0] + 20_000
+
+
+def listing_peak(folder: Path, files: int) -> int:
+    """Peak memory of a listing, in bytes; other threads of the test run may add to one."""
+    gc.collect()
+    tracemalloc.start()
+    assert sum(1 for _ in find_sources([str(folder)]).sources) == files
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
 
 @pytest.mark.usefixtures("tree")

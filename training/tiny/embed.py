@@ -14,7 +14,7 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.metrics import retrieval_recall
-from atas_deploy.core.vocabulary import DEFAULT_TEMPLATES
+from atas_deploy.core.templates import DEFAULT_TEMPLATES
 from atas_deploy.training.contrastive import encode_texts
 from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.tiny.features import pixel_batches

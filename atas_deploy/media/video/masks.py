@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,35 @@ from atas_deploy.media.video.reader import Frame
 _FRAME_FILE = re.compile(r"\d{6,}\.png")
 
 
-class MaskSequence:
+class _Masks(ABC):
+    """What appears as a whole when the block that writes it succeeds."""
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the result its name, or remove it after an exception."""
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the result its name."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Give up and leave nothing behind."""
+
+
+class MaskSequence(_Masks):
     """A folder with a label PNG for each frame, "000000.png" on, which appears as a whole.
 
     Until the block that writes it succeeds, the folder has a name that ends in ``.part``; an
@@ -44,22 +73,6 @@ class MaskSequence:
             if folder.exists() and not _is_sequence(folder):
                 raise FileExistsError(errno.EEXIST, "File exists")
             self._part.mkdir()
-
-    def __enter__(self) -> Self:
-        """Return the sequence itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the folder its name, or remove it after an exception."""
-        if error is None:
-            self.close()
-        else:
-            self.abort()
 
     def write(self, labels: npt.NDArray[np.integer], frame: Frame) -> None:
         """Write the label map of a frame under the frame's number.
@@ -96,7 +109,7 @@ class MaskSequence:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-class MaskLines:
+class MaskLines(_Masks):
     """A file with one line of JSON for each frame, which appears as a whole.
 
     A line is ``{"frame": 0, "time": 0.0, "size": [H, W], "rle": {"1": {"size": [H, W], "counts":
@@ -116,22 +129,6 @@ class MaskLines:
         self._part = part_path(path)
         with _translated(path):
             self._file = self._part.open("w", encoding="ascii")
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the file its name, or remove it after an exception."""
-        if error is None:
-            self.close()
-        else:
-            self.abort()
 
     def write(self, labels: npt.NDArray[np.integer], frame: Frame) -> None:
         """Append the label map of a frame.

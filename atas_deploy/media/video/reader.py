@@ -18,17 +18,13 @@ from atas_deploy.media.video.colour import ToRgb
 from atas_deploy.media.video.decoding import Decoder
 from atas_deploy.media.video.live import ends_by_silence, open_live
 from atas_deploy.media.video.opening import (
-    VIDEO_SUFFIXES,
     frame_rate,
-    is_video,
     open_file,
     seek,
     time_span,
     video_stream,
 )
 from atas_deploy.media.video.span import Clock, Span
-
-__all__ = ["VIDEO_SUFFIXES", "Frame", "VideoReader", "is_video"]
 
 _RUN_UP = 1.0  # seconds; where frames are reordered, a key frame's packet comes before its time
 _LATE = 60.0  # seconds; recordings of broadcasts begin at the time of day

@@ -19,11 +19,9 @@ from atas_deploy.core.errors import ConfigError, InputError, OutputError
 from atas_deploy.core.files import output_error, part_path
 from atas_deploy.media.video.audio import AudioCopy
 from atas_deploy.media.video.colour import ToYuv
-from atas_deploy.media.video.encoders import H264_ENCODERS, Encoder, choose_encoder
+from atas_deploy.media.video.encoders import Encoder, choose_encoder
 from atas_deploy.media.video.opening import reason
 from atas_deploy.media.video.reader import Frame, VideoReader
-
-__all__ = ["DEFAULT_CRF", "H264_ENCODERS", "VideoWriter"]
 
 DEFAULT_CRF = 20
 
