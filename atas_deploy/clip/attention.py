@@ -1,13 +1,11 @@
-"""The pieces of an open_clip attention block, so that read-outs can rearrange them.
+"""Attention in pieces, so that read-outs can put them together in other ways.
 
-Put together in the usual order (`run_block`) they compute what open_clip's block computes.
-
-    B batch, T tokens, K heads, E width of a head, D = K * E width of a token
+B batch, T tokens, K heads, E width of a head, V width of a token (K * E = V, as a rule)
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from open_clip.transformer import ResidualAttentionBlock
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,12 +18,27 @@ class Heads(NamedTuple):
     v: Tensor
 
 
-def project(block: ResidualAttentionBlock, tokens: Tensor) -> Heads:
-    """Normalise (B, T, D) tokens and project them to queries, keys and values."""
-    attn = block.attn
-    qkv = F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-    shape = (*tokens.shape[:2], attn.num_heads, attn.head_dim)
-    return Heads(*(part.reshape(shape).transpose(1, 2) for part in qkv))
+class Rotary(NamedTuple):
+    """Rotary position embedding of N patches: cosines and sines of their angles, each (N, E)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Block(Protocol):
+    """A transformer block: tokens + output(attention), then + MLP.
+
+    Every family of towers has its own, see `atas_deploy.clip.blocks`.
+    """
+
+    def project(self, tokens: Tensor, rotary: Rotary | None = None) -> Heads:
+        """Normalise (B, T, V) tokens and project them; rotate q and k of the last N tokens."""
+
+    def output(self, context: Tensor) -> Tensor:
+        """Mixed values (B, K, T, E) to the update of the tokens, (B, T, V)."""
+
+    def finish(self, tokens: Tensor, update: Tensor) -> Tensor:
+        """The residual sum, then the MLP with its own: (B, T, V), (B, T, V) -> (B, T, V)."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -43,30 +56,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Te
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def run_block(
+    block: Block, tokens: Tensor, *, mask: Tensor | None = None, rotary: Rotary | None = None
+) -> Tensor:
+    """The block as it was trained: (B, T, V) -> (B, T, V)."""
+    q, k, v = block.project(tokens, rotary)
+    return block.finish(tokens, block.output(attend(q, k, v, mask=mask)))
+
+
+def split_heads(flat: Tensor, heads: int) -> Tensor:
+    """(B, T, K * E) -> (B, K, T, E)."""
+    return flat.reshape(*flat.shape[:2], heads, -1).transpose(1, 2)
+
+
 def merge_heads(context: Tensor) -> Tensor:
-    """(B, K, T, E) -> (B, T, D)."""
+    """(B, K, T, E) -> (B, T, K * E)."""
     return context.transpose(1, 2).flatten(2)
 
 
-def finish(block: ResidualAttentionBlock, tokens: Tensor, context: Tensor) -> Tensor:
-    """Everything behind the attention: output projection, residual, MLP with its residual.
+def rotate(x: Tensor, rotary: Rotary | None) -> Tensor:
+    """Rotate the last N of (B, K, T, E) queries or keys, pairs of neighbouring channels at a time.
 
-    Args:
-        block: the block.
-        tokens: (B, T, D) the block's input, or some of its tokens.
-        context: (B, K, T, E) mixed values of the same tokens.
-
-    Returns:
-        (B, T, D) the block's output for these tokens.
+    Tokens before them, such as the class token, have no place and stay.
     """
-    tokens = tokens + block.ls_1(block.attn.out_proj(merge_heads(context)))
-    output: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
-    return output
-
-
-def run_block(
-    block: ResidualAttentionBlock, tokens: Tensor, *, mask: Tensor | None = None
-) -> Tensor:
-    """The ordinary block: (B, T, D) -> (B, T, D)."""
-    q, k, v = project(block, tokens)
-    return finish(block, tokens, attend(q, k, v, mask=mask))
+    if rotary is None:
+        return x
+    prefix = x.shape[2] - rotary.cos.shape[0]
+    patches = x[:, :, prefix:]
+    turned = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)
+    patches = patches * rotary.cos + turned * rotary.sin
+    return torch.cat([x[:, :, :prefix], patches], dim=2) if prefix else patches

@@ -1,19 +1,22 @@
-"""Dense features of open_clip's native `VisionTransformer`, at any size.
+"""Dense features of open_clip's image towers, at any size.
 
-B batch, H W pixels, P patch size, h = H / P, w = W / P, N = h * w patches,
-T = 1 + N tokens, V width of the tower, D embedding width
+B batch, H W pixels, S pixels from cell to cell (the patch size, if nothing else is asked for),
+h = H / S, w = W / S, P tokens before the patches, T = P + h * w, V width of the tower,
+D embedding width
 """
 
+from typing import Any
+
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atas_deploy.clip.attention import run_block
-from atas_deploy.clip.readouts import READOUTS
+from atas_deploy.clip.attention import Rotary, run_block
+from atas_deploy.clip.positions import Grid
+from atas_deploy.clip.readouts import READOUTS, Last, vanilla
+from atas_deploy.clip.towers import embed_patches, open_tower
+from atas_deploy.clip.windows import merge_windows, split_windows
 from atas_deploy.core.errors import ConfigError, InputError
-
-Grid = tuple[int, int]
 
 
 class DenseViT(nn.Module):
@@ -24,56 +27,87 @@ class DenseViT(nn.Module):
     Args:
         visual: the image tower, `model.visual`.
         readout: how the last block is read; a key of `READOUTS`.
+        stride: pixels from cell to cell, up to the patch size; less gives a finer grid (PACL's
+            stride trick). None = the patch size.
+        attention_window: side, in cells, of windows that attention keeps to in every block
+            (CLIPSelf's window attention); None = attention over the whole grid.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        stride: S.
+        multiple: H and W are multiples of it.
+        trained_grid: (h, w) of the tower's position embeddings.
+        trained_size: (H, W) it was trained at.
+        embed_dim: D.
 
     Raises:
-        ConfigError: the tower or the read-out is not supported.
+        ConfigError: the tower is not supported, or an argument cannot be used.
     """
 
-    def __init__(self, visual: nn.Module, readout: str = "sclip") -> None:
+    visual: Any
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        readout: str = "sclip",
+        *,
+        stride: int | None = None,
+        attention_window: int | None = None,
+    ) -> None:
         super().__init__()
-        self.visual = check_tower(visual)
+        self.visual = visual
+        self.tower = open_tower(visual)
         self.readout = check_readout(readout)
-        self.patch_size: int = self.visual.patch_size[0]
-        self.trained_grid: Grid = self.visual.grid_size
-        self.embed_dim = int(self.visual.output_dim)
+        self.patch_size: int = self.tower.conv.kernel_size[0]
+        self.stride = self.patch_size if stride is None else stride
+        if not 1 <= self.stride <= self.patch_size:
+            raise ConfigError(
+                f"The patch stride is {stride} pixels; expected 1 to the patch size, "
+                f"{self.patch_size}."
+            )
+        if attention_window is not None and attention_window < 1:
+            raise ConfigError(
+                f"The attention window is {attention_window} cells; expected 1 or more."
+            )
+        self.attention_window = attention_window
+        self.multiple = self.stride * (attention_window or 1)
+        self.trained_grid = self.tower.trained_grid
+        rows, columns = self.trained_grid
+        self.trained_size = rows * self.patch_size, columns * self.patch_size
+        self.embed_dim = self.tower.embed_dim
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
 
         Args:
             pixels: (B, 3, H, W) RGB, normalised by the model's mean and standard deviation;
-                H and W multiples of the patch size.
+                H and W multiples of `multiple`.
 
         Returns:
             dense (B, h, w, D) and image (B, D), both L2-normalised.
 
         Raises:
-            InputError: H or W is not a multiple of the patch size.
+            InputError: H or W is not a multiple.
         """
         tokens, grid = self.embed(pixels)
-        return self.head(self.trunk(tokens), grid)
+        return self.head(self.trunk(tokens, grid), grid)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """Pixels to tokens (B, T, V) in front of the first block, and the grid (h, w)."""
         height, width = pixels.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
+        if height % self.multiple or width % self.multiple:
             raise InputError(
-                f"Images of {height} x {width} pixels do not fit patches of {self.patch_size}; "
-                f"resize each side to a multiple of {self.patch_size}."
+                f"Images of {height} x {width} pixels do not fit cells of {self.multiple}; "
+                f"resize each side to a multiple of {self.multiple}."
             )
-        grid = height // self.patch_size, width // self.patch_size
-        patches_BNV = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
-        class_token = self.visual.class_embedding.expand(pixels.shape[0], 1, -1)
-        tokens = torch.cat([class_token, patches_BNV], dim=1)
-        positions = resize_positions(
-            self.visual.positional_embedding, trained=self.trained_grid, grid=grid
-        )
-        return self.visual.ln_pre(tokens + positions), grid
+        patches, grid = embed_patches(self.tower, pixels, self.stride)
+        return self.tower.tokens(patches, grid), grid
 
-    def trunk(self, tokens: Tensor) -> Tensor:
+    def trunk(self, tokens: Tensor, grid: Grid) -> Tensor:
         """All blocks but the last: (B, T, V) -> (B, T, V)."""
-        for block in self.visual.transformer.resblocks[:-1]:
-            tokens = run_block(block, tokens)
+        rotary = self._rotary(tokens, grid)
+        for block in self.tower.blocks[:-1]:
+            tokens = self._merge(run_block(block, self._split(tokens, grid), rotary=rotary), grid)
         return tokens
 
     def head(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -86,33 +120,49 @@ class DenseViT(nn.Module):
         Returns:
             dense (B, h, w, D) and image (B, D), both L2-normalised.
         """
-        tokens = READOUTS[self.readout](self.visual.transformer.resblocks[-1], tokens)
-        features = F.normalize(self.visual.ln_post(tokens) @ self.visual.proj, dim=-1)
-        return features[:, 1:].reshape(-1, *grid, self.embed_dim), features[:, 0]
+        patches, summary = self.last_block(tokens, grid, readout=self.readout)
+        dense = F.normalize(self.tower.project(patches), dim=-1)
+        image = F.normalize(self.tower.pool(summary), dim=-1)
+        return dense.reshape(-1, *grid, self.embed_dim), image
 
+    def last_block(self, tokens: Tensor, grid: Grid, *, readout: str) -> tuple[Tensor, Tensor]:
+        """The last block, before the final norm.
 
-def resize_positions(positions: Tensor, *, trained: Grid, grid: Grid) -> Tensor:
-    """Resize position embeddings bicubically, without antialias, in at least float32.
+        Args:
+            tokens: (B, T, V) from `trunk`.
+            grid: (h, w).
+            readout: how the patches are read.
 
-    Nothing changes when the grid is the trained one: there each new position lies on an old one,
-    where the bicubic weights are exactly 0 and 1. No branch, so one traced graph serves all sizes;
-    no antialias, because TensorRT refuses it.
+        Returns:
+            the patches (B, h * w, V), and what the image embedding is made of, by the block as it
+            was trained: the class token (B, 1, V), or the patches (B, h * w, V).
+        """
+        block, prefix = self.tower.blocks[-1], self.tower.prefix
+        rotary, tokens = self._rotary(tokens, grid), self._split(tokens, grid)
+        last = Last(block, tokens, block.project(tokens, rotary), self._part(grid), prefix)
+        patches = READOUTS[readout](last)
+        if not self.tower.pools_patches:
+            both = torch.cat([last.trained(slice(0, prefix)), patches], dim=1)
+            both = self._merge(both, grid)
+            return both[:, prefix:], both[:, :1]
+        summary = patches if readout == "vanilla" else vanilla(last)
+        return self._merge(patches, grid, prefix=0), self._merge(summary, grid, prefix=0)
 
-    Args:
-        positions: (1 + h0 * w0, V), the class token's first.
-        trained: (h0, w0).
-        grid: (h, w) wanted.
+    def _part(self, grid: Grid) -> Grid:
+        """What attention looks at: a window, or the whole grid."""
+        side = self.attention_window
+        return grid if side is None else (side, side)
 
-    Returns:
-        (1 + h * w, V) in the dtype of `positions`.
-    """
-    class_token, table = positions[:1], positions[1:]
-    table = table.to(torch.promote_types(table.dtype, torch.float32))
-    table_1Vhw = table.T.reshape(1, -1, *trained)
-    table_1Vhw = F.interpolate(
-        table_1Vhw, size=grid, mode="bicubic", align_corners=False, antialias=False
-    )
-    return torch.cat([class_token, table_1Vhw[0].flatten(1).T.to(positions.dtype)])
+    def _rotary(self, tokens: Tensor, grid: Grid) -> Rotary | None:
+        return self.tower.rotary(tokens, grid, self._part(grid))
+
+    def _split(self, tokens: Tensor, grid: Grid) -> Tensor:
+        side, prefix = self.attention_window, self.tower.prefix
+        return tokens if side is None else split_windows(tokens, grid, side=side, prefix=prefix)
+
+    def _merge(self, tokens: Tensor, grid: Grid, *, prefix: int | None = None) -> Tensor:
+        side, prefix = self.attention_window, self.tower.prefix if prefix is None else prefix
+        return tokens if side is None else merge_windows(tokens, grid, side=side, prefix=prefix)
 
 
 def check_readout(readout: str) -> str:
@@ -126,32 +176,11 @@ def check_readout(readout: str) -> str:
     return readout
 
 
-def check_tower(visual: nn.Module) -> VisionTransformer:
+def check_tower(visual: nn.Module) -> nn.Module:
     """Return the image tower if its dense features can be read.
 
     Raises:
-        ConfigError: it is not a native ViT of plain blocks whose class token is the image feature.
+        ConfigError: they cannot.
     """
-    problem = _obstacle(visual)
-    if problem:
-        raise ConfigError(
-            f"This image tower is not supported: {problem}; use a native open_clip ViT that pools "
-            "its class token, such as ViT-B-16."
-        )
-    assert isinstance(visual, VisionTransformer)
+    open_tower(visual)
     return visual
-
-
-def _obstacle(visual: nn.Module) -> str | None:
-    """What keeps a tower from being read densely, or None."""
-    if not isinstance(visual, VisionTransformer):
-        return f"it is a {type(visual).__name__}"
-    if visual.attn_pool is not None:
-        return "it pools by attention"
-    if visual.pool_type != "tok":
-        return f"its pooling is {visual.pool_type!r}"
-    if visual.patch_size[0] != visual.patch_size[1]:
-        return f"its patches are not square, {visual.patch_size}"
-    if not all(isinstance(b, ResidualAttentionBlock) for b in visual.transformer.resblocks):
-        return "its attention blocks are customised"
-    return None

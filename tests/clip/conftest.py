@@ -22,6 +22,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "ln_pre, GELU": {"vision": {}},
     "no ln_pre, own eps": {"vision": {"no_ln_pre": True, "norm_kwargs": {"eps": 1e-3}}},
     "QuickGELU, not square": {"vision": {"image_size": [48, 80]}, "quick_gelu": True},
+    "mean of the patches": {"vision": {"pool_type": "avg"}},
+    "mean of the patches, norm last": {
+        "vision": {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True}
+    },
     "LayerScale, norm last": {"vision": {"ls_init_value": 0.3, "final_ln_after_pool": True}},
 }
 
@@ -33,7 +37,7 @@ def make_config(kind: str, **vision: Any) -> dict[str, Any]:
     return {"model_cfg": {"embed_dim": 24, "vision_cfg": tower, "text_cfg": TEXT, **settings}}
 
 
-def make_model(config: dict[str, Any]) -> open_clip.CLIP:
+def make_model(config: dict[str, Any]) -> Any:
     """A seeded model whose norms and biases are not the ones and zeros of a new one."""
     torch.manual_seed(0)
     model = build_model(config)
@@ -47,6 +51,12 @@ def make_model(config: dict[str, Any]) -> open_clip.CLIP:
 def model(request: pytest.FixtureRequest) -> open_clip.CLIP:
     """One model of each kind."""
     return make_model(make_config(request.param))
+
+
+@pytest.fixture
+def family_model(family_config: Callable[[str], dict[str, Any]]) -> Callable[[str], Any]:
+    """Narrow seeded models by family: native, eva, siglip."""
+    return lambda family: make_model({"model_cfg": family_config(family)})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The dense image tower against open_clip's own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import open_clip
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from atas_deploy.clip.vit import DenseViT, resize_positions
+from atas_deploy.clip.positions import resize_positions
+from atas_deploy.clip.readouts import READOUTS
+from atas_deploy.clip.towers import embed_patches
+from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError, InputError
 
 
@@ -38,6 +42,111 @@ def test_class_token_at_another_size(
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+@pytest.mark.parametrize("readout", ["vanilla", "naclip"])
+def test_image_embedding_equals_encode_image(
+    family_model: Callable[[str], Any], family: str, readout: str
+) -> None:
+    """The image embedding of every family is open_clip's."""
+    model = family_model(family)
+    pixels = torch.randn((3, 3, 64, 64))
+    _, image = DenseViT(model.visual, readout)(pixels)
+    expected = model.encode_image(pixels, normalize=True)
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["eva", "siglip"])
+@pytest.mark.parametrize("size", [(32, 32), (48, 128), (112, 64)])
+def test_timm_towers_at_another_size(
+    family_model: Callable[[str], Any], family: str, size: tuple[int, int]
+) -> None:
+    """At another size they equal a timm tower of that size with the same positions."""
+    model, pixels = family_model(family), torch.randn((2, 3, *size))
+    _, image = DenseViT(model.visual)(pixels)
+    trunk, grid = model.visual.trunk, (size[0] // 16, size[1] // 16)
+    positions = resize_positions(trunk.pos_embed[0], trained=(4, 4), grid=grid)
+    trunk.set_input_size(size)
+    trunk.pos_embed = torch.nn.Parameter(positions[None])
+    expected = model.encode_image(pixels, normalize=True)
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_window_of_the_whole_grid_is_full_attention(
+    family_model: Callable[[str], Any], family: str, readout: str
+) -> None:
+    """With one window, window attention changes nothing."""
+    visual, pixels = family_model(family).visual, torch.randn((2, 3, 64, 64))
+    expected = DenseViT(visual, readout)(pixels)
+    got = DenseViT(visual, readout, attention_window=4)(pixels)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+def test_windows_replicate_and_average_the_class_token(plain_model: open_clip.CLIP) -> None:
+    """Each block sees one window with its own class token; their mean goes on."""
+    visual = plain_model.visual.double()
+    pixels = torch.randn((1, 3, 64, 96), dtype=torch.float64)
+    tower = DenseViT(visual, "vanilla", attention_window=2)
+    tokens, (rows, columns) = tower.embed(pixels)
+    class_token, patches = tokens[:, :1], tokens[:, 1:].reshape(1, rows, columns, -1)
+    for block in visual.transformer.resblocks:
+        means, next_patches = [], torch.empty_like(patches)
+        for y in range(0, rows, 2):
+            for x in range(0, columns, 2):
+                window = patches[:, y : y + 2, x : x + 2].flatten(1, 2)
+                out = block(torch.cat([class_token, window], dim=1))
+                means.append(out[:, :1])
+                next_patches[:, y : y + 2, x : x + 2] = out[:, 1:].reshape(1, 2, 2, -1)
+        class_token, patches = torch.stack(means).mean(dim=0), next_patches
+    dense, image = tower(pixels)
+    expected = F.normalize(visual.ln_post(patches) @ visual.proj, dim=-1)
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-9)
+    expected = F.normalize(visual.ln_post(class_token[:, 0]) @ visual.proj, dim=-1)
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+def test_a_smaller_stride_gives_a_finer_grid(
+    family_model: Callable[[str], Any], family: str
+) -> None:
+    """Half the stride gives twice the rows and columns, each a unit vector."""
+    dense, image = DenseViT(family_model(family).visual, stride=8)(torch.randn(2, 3, 64, 80))
+    assert dense.shape[:3] == (2, 8, 10)
+    torch.testing.assert_close(dense.norm(dim=-1), torch.ones(2, 8, 10))
+    torch.testing.assert_close(image.norm(dim=-1), torch.ones(2))
+
+
+@pytest.mark.parametrize("stride", [4, 6, 15])
+def test_a_strided_patch_is_centred_on_its_cell(plain_model: open_clip.CLIP, stride: int) -> None:
+    """Patch (i, j) covers the 16 pixels around ((i + 0.5) S, (j + 0.5) S), the edge repeated."""
+    tower = DenseViT(plain_model.visual, stride=stride)
+    pixels = torch.randn((1, 3, 8 * stride, 9 * stride))
+    patches, grid = embed_patches(tower.tower, pixels, stride)
+    assert grid == (8, 9)
+    before = (16 - stride) // 2
+    rows = (torch.arange(16) + 5 * stride - before).clamp(0, 8 * stride - 1)
+    columns = (torch.arange(16) + 8 * stride - before).clamp(0, 9 * stride - 1)
+    expected = plain_model.visual.conv1(pixels[:, :, rows][..., columns])
+    torch.testing.assert_close(patches[0, 5 * 9 + 8], expected[0, :, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": 0}, "stride is 0 pixels; expected 1 to the patch size, 16"),
+        ({"stride": 17}, "stride is 17"),
+        ({"attention_window": 0}, "attention window is 0 cells"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    plain_model: open_clip.CLIP, arguments: dict[str, int], message: str
+) -> None:
+    """Each message tells what was got and what fits."""
+    with pytest.raises(ConfigError, match=message):
+        DenseViT(plain_model.visual, **arguments)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_positions_of_the_trained_grid_stay(dtype: torch.dtype) -> None:
     """Resizing to the trained grid changes no bit."""
@@ -60,7 +169,7 @@ def test_half_precision_positions_are_resized_in_float32() -> None:
     batch=st.integers(1, 3),
     rows=st.integers(1, 6),
     columns=st.integers(1, 6),
-    readout=st.sampled_from(["vanilla", "maskclip", "sclip"]),
+    readout=st.sampled_from(list(READOUTS)),
 )
 def test_any_size_gives_unit_features(batch: int, rows: int, columns: int, readout: str) -> None:
     """Any number of patches gives one unit vector each."""
@@ -87,6 +196,17 @@ def test_both_outputs_reach_every_weight(plain_model: open_clip.CLIP) -> None:
     assert all(p.grad is not None for p in plain_model.visual.parameters())
 
 
+@pytest.mark.parametrize("family", ["eva", "siglip"])
+def test_timm_towers_are_trained_through_it(
+    family_model: Callable[[str], Any], family: str
+) -> None:
+    """Gradients of both outputs reach every weight of the tower."""
+    visual = family_model(family).visual
+    dense, image = DenseViT(visual, "sclip")(torch.randn(1, 3, 64, 64))
+    (dense[..., 0].sum() + image[..., 0].sum()).backward()
+    assert all(parameter.grad is not None for parameter in visual.parameters())
+
+
 def test_partial_patches_are_refused(plain_model: open_clip.CLIP) -> None:
     """The message names the size and the patch."""
     with pytest.raises(InputError, match=r"60 x 64 pixels.*multiple of 16"):
@@ -102,7 +222,6 @@ def test_unknown_readout_is_refused(plain_model: open_clip.CLIP) -> None:
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ({"pool_type": "avg"}, "pooling is 'avg'"),
         ({"attentional_pool": True, "attn_pooler_heads": 4}, "pools by attention"),
         ({"qk_norm": True}, "customised"),
         ({"patch_size": [16, 8]}, "not square"),

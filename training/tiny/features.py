@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atas_deploy.clip.attention import run_block
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import InputError
 from atas_deploy.core.files import atomic_path
@@ -96,9 +95,9 @@ def cut(image: Tensor, box: npt.NDArray[np.int64]) -> Tensor:
 def class_tokens(vit: DenseViT, pixels: Tensor) -> Tensor:
     """Class tokens in front of the projection, (B, V) float32, computed in bfloat16."""
     with torch.autocast(pixels.device.type, torch.bfloat16):
-        tokens, _ = vit.embed(pixels)
-        tokens = run_block(vit.visual.transformer.resblocks[-1], vit.trunk(tokens))
-        normed: Tensor = vit.visual.ln_post(tokens[:, 0])
+        tokens, grid = vit.embed(pixels)
+        _, class_token = vit.last_block(vit.trunk(tokens, grid), grid, readout="maskclip")
+        normed: Tensor = vit.visual.ln_post(class_token[:, 0])
     return normed.float()
 
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atas_deploy.clip.attention import run_block
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.readouts import READOUTS
 from atas_deploy.clip.vit import DenseViT
@@ -214,12 +213,11 @@ class ImagePhase:
             patches of the images (A, n, n, V), and class tokens of the canvases (B, V), both in
             front of the projection.
         """
-        tokens, (side, _) = self.vit.embed(arrange(pixels, layout))
-        tokens = self.vit.trunk(tokens)
-        last = self.vit.visual.transformer.resblocks[-1]
-        patches = self._norm(READOUTS[readout](last, tokens)[:, 1:])
-        cells = split_cells(patches.reshape(layout.count, side, side, -1), layout.grid)
-        return cells, self._norm(run_block(last, tokens)[:, 0])
+        tokens, grid = self.vit.embed(arrange(pixels, layout))
+        tokens = self.vit.trunk(tokens, grid)
+        patches, class_token = self.vit.last_block(tokens, grid, readout=readout)
+        patches = self._norm(patches).reshape(layout.count, *grid, -1)
+        return split_cells(patches, layout.grid), self._norm(class_token[:, 0])
 
     def _norm(self, tokens: Tensor) -> Tensor:
         """The final norm, in float32."""
