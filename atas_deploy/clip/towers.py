@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atas_deploy.clip.attention import Block, Rotary
+from atas_deploy.clip.attention import Block, Rotary, attend, merge_heads, split_heads
 from atas_deploy.clip.blocks import as_block
 from atas_deploy.clip.positions import Grid, resize_positions, rotary_positions
 from atas_deploy.core.errors import ConfigError
@@ -48,11 +48,16 @@ class Tower(Protocol):
     def rotary(self, like: Tensor, grid: Grid, part: Grid) -> Rotary | None:
         """Rotary positions of a part of the grid, None if the tower has none."""
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Final norm and projection of single tokens, (B, N, V) -> (B, N, D)."""
+    def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """Final norm and projection.
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Image embedding (B, D) of the class token (B, 1, V), or of all patches (B, N, V)."""
+        Args:
+            patches: (B, N, V) from the last block.
+            summary: the class token (B, 1, V), or all patches (B, N, V) as the block was trained.
+
+        Returns:
+            Embeddings of the patches (B, N, D) and of the image (B, D), not normalised.
+        """
 
 
 class NativeTower:
@@ -77,16 +82,13 @@ class NativeTower:
         """None."""
         return None
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """(B, N, V) -> (B, N, D)."""
-        projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
-        return projected
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The class token, or the mean patch, with the norm before or behind the mean."""
-        if self.visual.final_ln_after_pool:
-            return self.project(tokens.mean(dim=1))
-        return self.project(tokens).mean(dim=1)
+    def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """The image is the class token, or the mean patch, the norm before or behind the mean."""
+        if self.pools_patches and self.visual.final_ln_after_pool:
+            summary = summary.mean(dim=1, keepdim=True)
+        first = summary.shape[1]
+        both = self.visual.ln_post(torch.cat([summary, patches], dim=1)) @ self.visual.proj
+        return both[:, first:], both[:, :first].mean(dim=1)
 
 
 class TimmTower:
@@ -137,22 +139,26 @@ class TimmTower:
             temperature=rope.temperature,
         )
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """(B, N, V) -> (B, N, D)."""
-        tokens, pool = self.trunk.norm(tokens), self.trunk.attn_pool
-        if pool is not None:
-            tokens = pool.proj(pool.kv(tokens)[..., -pool.q.out_features :])
-            tokens = tokens + pool.mlp(pool.norm(tokens))
-        return self._head(tokens)
+    def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """The image is the class token, or the attention pool over all patches."""
+        tokens = torch.cat([summary, patches], dim=1)
+        if self.trunk.attn_pool is None:
+            tokens = self.trunk.norm(tokens)
+        else:
+            tokens = self._pool(self.trunk.norm(tokens), patches.shape[1])
+        both = self.visual.head(self.trunk.head(self.trunk.fc_norm(tokens)))
+        return both[:, 1:], both[:, 0]
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The class token, or the attention pool over all patches."""
-        tokens, pool = self.trunk.norm(tokens), self.trunk.attn_pool
-        return self._head(tokens[:, 0] if pool is None else pool(tokens))
-
-    def _head(self, features: Tensor) -> Tensor:
-        projected: Tensor = self.visual.head(self.trunk.head(self.trunk.fc_norm(features)))
-        return projected
+    def _pool(self, tokens: Tensor, patches: int) -> Tensor:
+        """Pool the first N tokens (B, N + N, V), then the others one by one: (B, 1 + N, V)."""
+        pool = self.trunk.attn_pool
+        k, v = pool.kv(tokens).chunk(2, dim=-1)
+        q = pool.q(pool.latent).expand(tokens.shape[0], -1, -1)
+        q, k, values = (split_heads(x, pool.num_heads) for x in (q, k[:, :patches], v[:, :patches]))
+        pooled = merge_heads(attend(pool.q_norm(q), pool.k_norm(k), values))
+        rows: Tensor = pool.proj(torch.cat([pooled, v[:, patches:]], dim=1))
+        rows = rows + pool.mlp(pool.norm(rows))
+        return rows
 
 
 def open_tower(visual: nn.Module) -> Tower:
@@ -210,7 +216,9 @@ def _obstacle(trunk: Any) -> str | None:
         problem, conv = _timm_obstacle(trunk), trunk.patch_embed.proj
     else:
         return f"it is a {type(trunk).__name__}"
-    if problem is None and conv.kernel_size[0] != conv.kernel_size[1]:
+    if problem is None and not isinstance(conv, nn.Conv2d):
+        problem = "it cuts images into patches by more than one convolution"
+    elif problem is None and conv.kernel_size[0] != conv.kernel_size[1]:
         problem = "its patches are not square"
     return problem
 

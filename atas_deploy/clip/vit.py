@@ -7,13 +7,13 @@ D embedding width
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atas_deploy.clip.attention import Rotary, run_block
+from atas_deploy.clip.last_block import Last
 from atas_deploy.clip.positions import Grid
-from atas_deploy.clip.readouts import READOUTS, Last, vanilla
+from atas_deploy.clip.readouts import READOUTS, Layout
 from atas_deploy.clip.towers import embed_patches, open_tower
 from atas_deploy.clip.windows import merge_windows, split_windows
 from atas_deploy.core.errors import ConfigError, InputError
@@ -121,9 +121,9 @@ class DenseViT(nn.Module):
             dense (B, h, w, D) and image (B, D), both L2-normalised.
         """
         patches, summary = self.last_block(tokens, grid, readout=self.readout)
-        dense = F.normalize(self.tower.project(patches), dim=-1)
-        image = F.normalize(self.tower.pool(summary), dim=-1)
-        return dense.reshape(-1, *grid, self.embed_dim), image
+        dense, image = self.tower.embed(patches, summary)
+        dense = F.normalize(dense, dim=-1).reshape(-1, *grid, self.embed_dim)
+        return dense, F.normalize(image, dim=-1)
 
     def last_block(self, tokens: Tensor, grid: Grid, *, readout: str) -> tuple[Tensor, Tensor]:
         """The last block, before the final norm.
@@ -137,16 +137,19 @@ class DenseViT(nn.Module):
             the patches (B, h * w, V), and what the image embedding is made of, by the block as it
             was trained: the class token (B, 1, V), or the patches (B, h * w, V).
         """
-        block, prefix = self.tower.blocks[-1], self.tower.prefix
+        block, (attention, reduced) = self.tower.blocks[-1], READOUTS[readout]
         rotary, tokens = self._rotary(tokens, grid), self._split(tokens, grid)
-        last = Last(block, tokens, block.project(tokens, rotary), self._part(grid), prefix)
-        patches = READOUTS[readout](last)
+        heads = block.project(tokens, rotary)
+        layout = Layout(self.tower.prefix, self._part(grid))
+        last = Last(block, tokens, heads, layout, attention(heads, layout), reduced)
         if not self.tower.pools_patches:
-            both = torch.cat([last.trained(slice(0, prefix)), patches], dim=1)
-            both = self._merge(both, grid)
-            return both[:, prefix:], both[:, :1]
-        summary = patches if readout == "vanilla" else vanilla(last)
-        return self._merge(patches, grid, prefix=0), self._merge(summary, grid, prefix=0)
+            read = self._merge(last.with_prefix(), grid)
+            return read[:, layout.prefix :], read[:, :1]
+        if readout == "vanilla":
+            patches = self._merge(last.alone(), grid, prefix=0)
+            return patches, patches
+        patches, trained = last.with_trained()
+        return self._merge(patches, grid, prefix=0), self._merge(trained, grid, prefix=0)
 
     def _part(self, grid: Grid) -> Grid:
         """What attention looks at: a window, or the whole grid."""

@@ -3,14 +3,17 @@
 Nothing is executed: that the engines compute the right thing is not shown here.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import open_clip
 import pytest
 import torch
 
+from atas_deploy.clip.model import build_model
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.export.storage import store_weights
@@ -82,12 +85,33 @@ def test_real_towers_build(name: str) -> None:
     torch.manual_seed(0)
     model = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu).half().float()
     half = (0.5, 0.5, 0.5)
-    proto = image_to_onnx(ImageGraph(DenseViT(model.visual, "sclip"), mean=half, std=half))
-    assert store_weights(proto) > 4 * 12
-    builder, network = parse(proto.SerializeToString())
+    graph = image_to_onnx(ImageGraph(DenseViT(model.visual, "sclip"), mean=half, std=half))
+    assert store_weights(graph) > 4 * 12
+    builder, network = parse(ir.to_proto(graph).SerializeToString())
     assert bindings(network)["dense"] == ((-1, -1, -1, embed_dim), trt.float32)
     weights = 4 * sum(p.numel() for p in model.visual.parameters())
     assert build(builder, network, IMAGES) > 0.9 * weights
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("native", {"readout": "naclip", "attention_window": 2}),
+        ("eva", {"readout": "sclip", "stride": 8}),
+        ("siglip", {"readout": "naclip"}),
+    ],
+)
+def test_every_family_builds(
+    family_config: Callable[[str], dict[str, Any]], family: str, settings: dict[str, Any]
+) -> None:
+    """Rotary positions, attention pools, read-outs, overlapping patches and windows build."""
+    visual = build_model({"model_cfg": family_config(family)}).visual
+    graph = image_to_onnx(
+        ImageGraph(DenseViT(visual, **settings), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    )
+    builder, network = parse(ir.to_proto(graph).SerializeToString())
+    shapes = (1, 64, 64, 3), (2, 320, 448, 3), (8, 640, 896, 3)
+    assert build(builder, network, shapes) > 10_000
 
 
 def test_antialias_is_refused(bundle: Bundle) -> None:
