@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -113,3 +114,51 @@ def family_config() -> Callable[[str], dict[str, Any]]:
     register_model(eva02_narrow_patch16_clip_64)
     register_model(vit_narrow_patch16_siglip_64)
     return lambda family: deepcopy(FAMILIES[family])
+
+
+def write_t5(folder: Path) -> Path:
+    """A Unigram tokenizer as SigLIP's: an end token behind each text, which pads it too."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁a", -1.0), ("▁dog", -2.0)]
+    pieces += [("▁", -3.0), ("d", -5.0), ("o", -5.0), ("g", -5.0), ("s", -5.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    notes = {"pad_token": {"content": "</s>"}, "eos_token": "</s>", "model_max_length": 64}
+    return _write_tokenizer(folder, tokenizer, notes)
+
+
+def write_gemma(folder: Path) -> Path:
+    """A BPE with byte fallback as SigLIP 2's, which has a padding token."""
+    from tokenizers import Tokenizer, models, normalizers, processors
+
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += ["▁", "a", "d", "o", "g", "do", "dog", "▁dog"]
+    merges = [("d", "o"), ("do", "g"), ("▁", "dog")]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    model = models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 1)]
+    )
+    tokenizer.add_special_tokens(tokens[:4])
+    notes = {"pad_token": "<pad>", "eos_token": "<eos>", "add_eos_token": True}
+    return _write_tokenizer(folder, tokenizer, notes)
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any, notes: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(notes))
+    return folder / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def write_tokenizer() -> dict[str, Callable[[Path], Path]]:
+    """Functions that write a synthetic tokenizer into a folder, by the family it is like."""
+    return {"t5": write_t5, "gemma": write_gemma}

@@ -154,7 +154,7 @@ def _start(sources: Sources, data: Path, out: Path, recipe: Recipe) -> ClipModel
     write_merges(out / MERGES, merges)
     config = tiny_config(_SPECIAL_TOKENS + len(merges))
     model = build_start(config, vit=vit_file(data), seed=recipe.seed)
-    return ClipModel(model=model, config=config, name="atas-tiny", merges=out / MERGES)
+    return ClipModel(model=model, config=config, name="atas-tiny", tokenizer_file=out / MERGES)
 
 
 def _image_data(
@@ -206,13 +206,7 @@ class _Saver:
         """Write the model as it is after `step` steps."""
         metrics = measure_retrieval(self.clip, self._held_out)
         _note(f"held-out images: {metrics}")
-        write_model(
-            self.out,
-            self.clip.model,
-            config=self.clip.config,
-            merges=self.clip.merges,
-            record=self._record(step, metrics),
-        )
+        write_model(self.out, self.clip, record=self._record(step, metrics))
 
     def _record(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Content of training.json."""

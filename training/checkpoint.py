@@ -2,24 +2,23 @@
 
 folder/open_clip_config.json         model and preprocessing configuration, open_clip's format
 folder/open_clip_model.safetensors   weights, float32
-folder/tokenizer/merges.txt.gz       the tokenizer's merges
+folder/tokenizer/                    the tokenizer's files
 folder/training.json                 settings, provenance, data, measurements
 folder/checkpoint.pt                 what `--resume` needs: weights, optimizer, step
 folder/log.jsonl                     one line per logged step
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
 
+from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import MODEL_WEIGHTS, TRAINING_RECORD
-from atas_deploy.core.bundle import MERGES, MODEL_CONFIG
+from atas_deploy.core.bundle import MODEL_CONFIG
 from atas_deploy.core.errors import CheckpointError, OutputError
 from atas_deploy.core.files import atomic_path, output_error
 
@@ -40,32 +39,20 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def write_model(
-    folder: Path,
-    model: nn.Module,
-    *,
-    config: Mapping[str, Any],
-    merges: Path,
-    record: Mapping[str, Any],
-) -> None:
+def write_model(folder: Path, clip: ClipModel, *, record: Mapping[str, Any]) -> None:
     """Write a model folder that open_clip loads as "local-dir:FOLDER".
 
     Args:
         folder: an existing folder.
-        model: the open_clip model.
-        config: content of open_clip_config.json.
-        merges: the tokenizer's merges file.
+        clip: the model, with its configuration and tokenizer.
         record: content of training.json.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    _write_text(folder / MODEL_CONFIG, json.dumps(config, indent=2) + "\n")
-    make_folder((folder / MERGES).parent)
-    if merges.resolve() != (folder / MERGES).resolve():
-        with atomic_path(folder / MERGES) as part:
-            shutil.copyfile(merges, part)
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    _write_text(folder / MODEL_CONFIG, json.dumps(dict(clip.config), indent=2) + "\n")
+    clip.write_tokenizer(folder)
+    state = {n: t.detach().cpu().contiguous() for n, t in clip.model.state_dict().items()}
     with atomic_path(folder / MODEL_WEIGHTS) as part:
         part.write_bytes(save(state, metadata={"format": "pt"}))
     _write_text(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import OpenClip, TextEncoder
 from atas_deploy.core.errors import ConfigError, TrainingError
-from atas_deploy.core.tokenizer import ClipTokenizer
+from atas_deploy.core.hf_tokenizer import Tokenizer
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.pairs import Pairs, crop
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
@@ -131,7 +131,7 @@ class ContrastiveObjective:
             )
         self.model: OpenClip = clip.model
         self.pairs, self.settings, self.seed = pairs, settings, seed
-        self.tokenizer: ClipTokenizer = clip.tokenizer()
+        self.tokenizer: Tokenizer = clip.tokenizer()
         self.text = TextEncoder(clip.model).to(_device(clip.model))
         self.mode = str(clip.config["preprocess_cfg"]["resize_mode"])
         self.size: int = clip.model.visual.image_size[0]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.tokenizer import default_bpe
 
 from atas_deploy import __version__
+from atas_deploy.clip.hub import find_tokenizer
 from atas_deploy.clip.model import (
     ClipModel,
     build_model,
@@ -18,7 +18,7 @@ from atas_deploy.clip.model import (
     with_preprocessing,
 )
 from atas_deploy.clip.weights import load_model
-from atas_deploy.core.bundle import LICENSE_TEXTS, MERGES
+from atas_deploy.core.bundle import LICENSE_TEXTS
 from atas_deploy.core.errors import CheckpointError, ConfigError
 from atas_deploy.core.files import atomic_path
 from atas_deploy.models import weights_source
@@ -109,13 +109,7 @@ def train_contrastive(options: TrainOptions, *, hooks: Hooks | None = None) -> T
     _carry_license(clip, options.out)
 
     def save(step: int) -> None:
-        write_model(
-            options.out,
-            clip.model,
-            config=clip.config,
-            merges=clip.merges,
-            record=_record(options, pairs, clip, step=step),
-        )
+        write_model(options.out, clip, record=_record(options, pairs, clip, step=step))
         hooks.on_save(step)
 
     result = run(
@@ -137,8 +131,7 @@ def train_contrastive(options: TrainOptions, *, hooks: Hooks | None = None) -> T
 def open_start(source: str, *, seed: int) -> ClipModel:
     """Load the model to start from: a name, a folder or a configuration file.
 
-    A configuration gives random weights; its tokenizer is `tokenizer/merges.txt.gz` beside it, or
-    CLIP's own.
+    A configuration gives random weights; its tokenizer lies beside it or is the one it names.
 
     Raises:
         ConfigError: the source is unknown or not supported.
@@ -156,12 +149,11 @@ def open_start(source: str, *, seed: int) -> ClipModel:
             "vision_cfg and text_cfg."
         ) from exc
     torch.manual_seed(seed)
-    merges = path.parent / MERGES
     clip = ClipModel(
         model=build_model(config),
         config=config,
         name=path.parent.name,
-        merges=merges if merges.is_file() else Path(default_bpe()),
+        tokenizer_file=find_tokenizer(config, path.parent),
     )
     return with_checked_tokenizer(clip)
 

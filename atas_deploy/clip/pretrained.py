@@ -1,4 +1,4 @@
-"""Pretrained CLIP models by the names open_clip gives them, such as "ViT-B-16/openai"."""
+"""Models by open_clip's names: "ViT-B-16/openai", or "ViT-B-16/FILE" for weights of your own."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -7,22 +7,32 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from open_clip.tokenizer import default_bpe
-from safetensors import SafetensorError
 
+from atas_deploy.clip.activation import check_activation
+from atas_deploy.clip.architectures import fill_model, twin, with_sizes_of
+from atas_deploy.clip.checkpoints import SUFFIXES, read_state
+from atas_deploy.clip.hub import fetch, find_tokenizer
 from atas_deploy.clip.model import (
     ClipModel,
     build_model,
     with_checked_tokenizer,
     with_preprocessing,
 )
-from atas_deploy.core.errors import CheckpointError, ConfigError
+from atas_deploy.core.classes import shorten
+from atas_deploy.core.errors import ConfigError
 
 _SHOWN = 4
 
 
+def is_tag(architecture: str, tag: str) -> bool:
+    """Whether open_clip lists such weights."""
+    return tag in open_clip.list_pretrained_tags_by_model(architecture)
+
+
 def load_pretrained(source: str) -> ClipModel:
     """Load "ARCHITECTURE/PRETRAINED", from open_clip's cache or the network.
+
+    The activation is that of the weights, whether the architecture's name says so or not.
 
     Raises:
         ConfigError: the name is unknown or the model is not supported.
@@ -31,29 +41,75 @@ def load_pretrained(source: str) -> ClipModel:
     architecture, _, tag = source.partition("/")
     entry = _pretrained_entry(source, architecture, tag)
     model_cfg = open_clip.get_model_config(architecture)
+    _refuse_unsupported({"model_cfg": model_cfg})
+    if model_cfg.get("quick_gelu") and not entry.get("quick_gelu"):
+        raise ConfigError(
+            f"The weights {tag} were trained with GELU, but {architecture} means QuickGELU; write "
+            f"{twin(architecture) or 'an architecture without -quickgelu'}/{tag}."
+        )
     if entry.get("quick_gelu"):
-        model_cfg["quick_gelu"] = True  # the activation belongs to the weights, not to the name
+        model_cfg["quick_gelu"] = True
     config = with_preprocessing({"model_cfg": model_cfg, "preprocess_cfg": entry})
-    with torch.device("meta"):
-        build_model(config)  # refuse what is not supported before the download
-    path = _download(source, entry)
-    model = build_model(config)
-    try:
-        open_clip.load_checkpoint(model, path)
-    except (OSError, RuntimeError, SafetensorError, KeyError) as exc:
-        raise CheckpointError(
-            f"The weights {path} do not fit {architecture} ({exc}); delete the file to fetch it "
-            "again."
-        ) from exc
+    path = fetch(lambda: download_pretrained(entry), what=f"the weights of {source}")
     origin = {"source": "open_clip", "architecture": architecture, "pretrained": tag}
+    return _load(
+        config, path, name=f"{architecture}-{tag}", architecture=architecture, origin=origin
+    )
+
+
+def load_own(architecture: str, path: Path, config: dict[str, Any] | None = None) -> ClipModel:
+    """Load weights from a file into an architecture of open_clip.
+
+    Args:
+        architecture: open_clip's name of it.
+        path: the checkpoint.
+        config: content of open_clip_config.json beside it; its preprocessing is used.
+
+    Raises:
+        ConfigError: the model is not supported, or the weights need the other activation.
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    model_cfg = open_clip.get_model_config(architecture)
+    preprocess = config["preprocess_cfg"] if config else _common_preprocessing(architecture)
+    found = with_preprocessing({"model_cfg": model_cfg, "preprocess_cfg": preprocess})
+    _refuse_unsupported(found)
+    origin = {"source": "file", "architecture": architecture, "file": path.name}
+    name = f"{architecture}-{path.stem}"
+    return _load(found, path, name=name, architecture=architecture, origin=origin)
+
+
+def _load(
+    config: dict[str, Any], path: Path, *, name: str, architecture: str, origin: dict[str, str]
+) -> ClipModel:
+    """Read a checkpoint, take its sizes for the model's, and fill the model."""
+    state, own = read_state(path), origin["source"] == "file"
+    if own:
+        check_activation(architecture, config["model_cfg"], path, state.keys())
+    config = with_sizes_of(config, state)
     loaded = ClipModel(
-        model=model,
+        model=fill_model(config, state, where=path, asked=architecture),
         config=config,
-        name=f"{architecture}-{tag}",
-        merges=Path(default_bpe()),
+        name=name,
+        tokenizer_file=find_tokenizer(config, path.parent if own else None),
         record={"architecture": architecture, "provenance": origin},
     )
     return with_checked_tokenizer(loaded)
+
+
+def _refuse_unsupported(config: dict[str, Any]) -> None:
+    """Raise ConfigError if the model is not supported, without making its weights."""
+    with torch.device("meta"):
+        build_model(config)
+
+
+def _common_preprocessing(architecture: str) -> dict[str, Any]:
+    """The preprocessing that all weights of an architecture share; {} if they differ."""
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    found = [
+        with_preprocessing({"preprocess_cfg": get_pretrained_cfg(architecture, t)}) for t in tags
+    ]
+    same = found and all(config == found[0] for config in found)
+    return dict(found[0]["preprocess_cfg"]) if same else {}
 
 
 def _pretrained_entry(source: str, architecture: str, tag: str) -> dict[str, Any]:
@@ -62,28 +118,20 @@ def _pretrained_entry(source: str, architecture: str, tag: str) -> dict[str, Any
     if architecture not in models:
         near = get_close_matches(architecture, models, n=3, cutoff=0.4)
         raise ConfigError(
-            f'Unknown model "{source}": there is no such folder and open_clip has no architecture '
-            f'"{architecture}"; did you mean {", ".join(near) or "ViT-B-16"}?'
+            f'Unknown model "{shorten(source)}": there is no such file or folder and open_clip '
+            f'has no architecture "{shorten(architecture)}"; did you mean '
+            f"{', '.join(near) or 'ViT-B-16'}?"
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag not in tags:
-        got = f'no weights "{tag}"' if tag else "several weights"
+    if not is_tag(architecture, tag):
+        if Path(tag).suffix in SUFFIXES:
+            raise ConfigError(f"There is no file {tag} with weights for {architecture}.")
+        got = f'no weights "{shorten(tag)}"' if tag else f"{len(tags)} sets of weights"
         near = get_close_matches(tag, tags, n=_SHOWN, cutoff=0.4) or tags[:_SHOWN]
-        choices = ", ".join(f"{architecture}/{known}" for known in near) or "a model folder"
+        choices = [f"{architecture}/{name}" for name in near] + [
+            f"or a file, as {architecture}/FILE"
+        ]
         raise ConfigError(
-            f'open_clip has {got} for "{architecture}"; choose one of its {len(tags)}, such as '
-            f"{choices}."
+            f'open_clip has {got} for "{architecture}"; choose one, such as {", ".join(choices)}.'
         )
     return dict(get_pretrained_cfg(architecture, tag))
-
-
-def _download(source: str, entry: dict[str, Any]) -> str:
-    """The file of the weights, fetched into open_clip's cache unless it is there."""
-    try:
-        return str(download_pretrained(entry))
-    except Exception as exc:  # hub, proxy and certificate errors share no base class
-        reason = str(exc).strip().partition("\n")[0].partition(". ")[0] or type(exc).__name__
-        raise CheckpointError(
-            f"Cannot fetch the weights of {source} ({reason}); connect to the network once, or "
-            "give a folder that holds the model."
-        ) from exc

@@ -1,4 +1,4 @@
-"""CLIP's text tower for token rows of any length up to the context.
+"""The text towers of open_clip's own: CLIP's causal one and SigLIP's, which sees the whole row.
 
 N texts, L tokens, V width of the tower, D embedding width
 """
@@ -12,16 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atas_deploy.clip.attention import run_block
+from atas_deploy.clip.blocks import NativeBlock
 from atas_deploy.core.errors import ConfigError
 
 OpenClip: TypeAlias = CLIP | CustomTextCLIP
+POOLINGS = ("argmax", "eos", "first", "last")
 
 
 class TextEncoder(nn.Module):
     """The text tower of an open_clip model; it shares the model's weights.
 
-    The tower is causal and reads the end token, so padding behind that token changes nothing and
-    may be left away.
+    Attributes:
+        context_length: longest row.
+        full_rows: rows must have that length. A causal tower that reads the end token sees nothing
+            behind it, so its rows may end there; one that is not causal, or that reads the last
+            token, reads the padding too.
 
     Args:
         model: an open_clip `CLIP` (text tower spread over the model) or `CustomTextCLIP`.
@@ -40,24 +45,34 @@ class TextEncoder(nn.Module):
         self.ln_final: nn.Module = tower.ln_final
         self.projection: nn.Parameter | nn.Linear | None = tower.text_projection
         self.context_length = self.positional_embedding.shape[0]
+        self.pooling = str(_setting(tower, "pool_type"))
+        self.end_id = int(_setting(tower, "eos_id"))
+        causal = tower.attn_mask is not None
+        self.full_rows = not causal or self.pooling == "last"
         mask = torch.full((self.context_length, self.context_length), float("-inf")).triu_(1)
-        self.causal_mask: Tensor
-        self.register_buffer("causal_mask", mask.to(self.positional_embedding), persistent=False)
+        self.causal_mask: Tensor | None
+        table = mask.to(self.positional_embedding) if causal else None
+        self.register_buffer("causal_mask", table, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Encode (N, L) int64 tokens to (N, D), L2-normalised.
 
-        A row's end token is its largest id; L is at most the context length.
+        L is at most the context length, and equal to it if `full_rows`.
         """
         length = tokens.shape[1]
         x_NLV = self.token_embedding(tokens) + self.positional_embedding[:length]
-        mask = self.causal_mask[:length, :length]
+        mask = None if self.causal_mask is None else self.causal_mask[:length, :length]
         for block in self.blocks:
             assert isinstance(block, ResidualAttentionBlock)
-            x_NLV = run_block(block, x_NLV, mask=mask)
-        rows = torch.arange(tokens.shape[0], device=tokens.device)
-        x_NV = self.ln_final(x_NLV[rows, tokens.argmax(dim=-1)])
-        return F.normalize(self._project(x_NV), dim=-1)
+            x_NLV = run_block(NativeBlock(block), x_NLV, mask=mask)
+        return F.normalize(self._project(self.ln_final(self._pool(x_NLV, tokens))), dim=-1)
+
+    def _pool(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """(N, L, V) -> (N, V): the token of the largest id, the end, first or last one."""
+        if self.pooling in ("first", "last"):
+            return features[:, 0 if self.pooling == "first" else -1]
+        marks = (tokens == self.end_id).int() if self.pooling == "eos" else tokens
+        return features[torch.arange(tokens.shape[0], device=tokens.device), marks.argmax(dim=-1)]
 
     def _project(self, features: Tensor) -> Tensor:
         """(N, V) -> (N, D)."""
@@ -70,16 +85,16 @@ class TextEncoder(nn.Module):
 
 
 def check_text_tower(tower: nn.Module) -> None:
-    """Refuse text towers that are not CLIP's.
+    """Refuse text towers that are not open_clip's own.
 
     Raises:
-        ConfigError: the tower is not a causal transformer of plain blocks that reads the end token.
+        ConfigError: the tower is not a transformer of plain blocks that reads one of its tokens.
     """
     problem = _obstacle(tower)
     if problem:
         raise ConfigError(
-            f"This text tower is not supported: {problem}; use a model with CLIP's own text "
-            "tower, such as ViT-B-16."
+            f"This text tower is not supported: {problem}; use a model with CLIP's or "
+            "SigLIP's own text tower, such as ViT-B-16."
         )
 
 
@@ -88,13 +103,18 @@ def _obstacle(tower: nn.Module) -> str | None:
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if blocks is None:
         return f"it is a {type(tower).__name__}"
-    pooling = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-    if pooling != "argmax":
+    pooling = _setting(tower, "pool_type")
+    if pooling not in POOLINGS:
         return f"its pooling is {pooling!r}"
     if getattr(tower, "cls_emb", None) is not None:
         return "it has a class token (CoCa)"
-    if getattr(tower, "attn_mask", None) is None:
-        return "it is not causal"
+    if getattr(tower, "use_pad_mask", False):
+        return "it hides the padding from its attention"
     if not all(isinstance(b, ResidualAttentionBlock) for b in blocks):
         return "its attention blocks are customised"
     return None
+
+
+def _setting(tower: nn.Module, name: str) -> Any:
+    """A setting of a text tower, which `CLIP` keeps under another name."""
+    return getattr(tower, f"text_{name}", getattr(tower, name, None))

@@ -1,48 +1,68 @@
-"""Load a CLIP model: from a model folder, a bundle that carries weights, or an open_clip name.
+"""Load a CLIP model: from a folder, a bundle that carries weights, a checkpoint, or by name.
 
 folder/open_clip_config.json        model and preprocessing configuration, open_clip's format
 folder/open_clip_model.safetensors  state dict (in a bundle: weights.safetensors)
-folder/tokenizer/merges.txt.gz      the tokenizer's merges
+folder/tokenizer/                   merges.txt.gz, or tokenizer.json and settings.json
 folder/training.json                optional: where the weights come from
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import open_clip
 
-from atas_deploy.clip.model import (
-    ClipModel,
-    build_model,
-    load_state,
-    with_checked_tokenizer,
-    with_preprocessing,
+from atas_deploy.clip.architectures import (
+    describe,
+    fill_model,
+    fitting_architectures,
+    ways_to_write,
 )
-from atas_deploy.clip.pretrained import load_pretrained
-from atas_deploy.core.bundle import MANIFEST, MERGES, MODEL_CONFIG, WEIGHTS, Bundle
-from atas_deploy.core.errors import CheckpointError
+from atas_deploy.clip.checkpoints import read_state
+from atas_deploy.clip.hub import PREFIX, fetch_model, find_tokenizer
+from atas_deploy.clip.model import ClipModel, with_checked_tokenizer, with_preprocessing
+from atas_deploy.clip.pretrained import is_tag, load_own, load_pretrained
+from atas_deploy.core.bundle import MANIFEST, MODEL_CONFIG, WEIGHTS, Bundle
+from atas_deploy.core.errors import CheckpointError, ConfigError
 
 MODEL_WEIGHTS = "open_clip_model.safetensors"
 TRAINING_RECORD = "training.json"
+_OTHER_WEIGHTS = ("open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load_model(source: str | Path) -> ClipModel:
     """Load a model with its weights.
 
     Args:
-        source: a model folder, a bundle folder with weights, or "ARCHITECTURE/PRETRAINED" as
-            open_clip knows them, such as "ViT-B-16/openai" (downloaded once).
+        source: one of
+            a model folder, or a bundle folder with weights;
+            "ARCHITECTURE/PRETRAINED" as open_clip knows them, such as "ViT-B-16/openai"
+            (downloaded once);
+            "ARCHITECTURE/FILE", such as "ViT-B-16/runs/epoch_5.pt": open_clip weights, as
+            .safetensors, .pt, .pth or .bin;
+            a checkpoint with open_clip_config.json beside it;
+            "hf-hub:ORGANISATION/REPOSITORY", in open_clip's format (downloaded once).
 
     Raises:
-        ConfigError: the name is unknown or the model is not supported.
+        ConfigError: the name is unknown, the model is not supported, or the activation is wrong.
         CheckpointError: the weights cannot be read, fetched or do not fit the configuration.
         BundleError: the folder is a damaged bundle.
     """
-    if Path(source).is_dir():
-        return _load_folder(Path(source))
-    return load_pretrained(str(source))
+    name = str(source)
+    if name.startswith(PREFIX):
+        return _load_hub(name)
+    if os.path.isdir(name):  # noqa: PTH112  (False for impossible names, where Path raises)
+        return _load_folder(Path(name))
+    architecture, _, rest = name.partition("/")
+    if architecture in open_clip.list_models() and not is_tag(architecture, rest):
+        path = Path(os.path.expanduser(rest))  # noqa: PTH111
+        if os.path.isfile(path):  # noqa: PTH113
+            beside = path.parent / MODEL_CONFIG
+            return load_own(architecture, path, _read_config(beside) if beside.is_file() else None)
+    if os.path.isfile(name):  # noqa: PTH113
+        return _load_file(Path(name))
+    return load_pretrained(name)
 
 
 def _load_folder(folder: Path) -> ClipModel:
@@ -54,23 +74,72 @@ def _load_folder(folder: Path) -> ClipModel:
                 f"The bundle {folder} holds graphs only, no weights; give the model it was "
                 "exported from."
             )
-        weights, name, record = folder / WEIGHTS, bundle.manifest.name, _bundle_record(bundle)
-    else:
-        weights, record = folder / MODEL_WEIGHTS, _read_json(folder / TRAINING_RECORD, needed=False)
-        provenance = record.get("provenance")
-        record = record | {"provenance": provenance if isinstance(provenance, dict) else record}
-        name = str(record.get("name", folder.resolve().name))
-    config = _read_config(folder / MODEL_CONFIG)
-    model = build_model(config)
-    try:
-        state = load_file(weights)
-    except (OSError, SafetensorError) as exc:
-        raise CheckpointError(
-            f"Cannot read the weights {weights} ({exc}); copy or train the model again."
-        ) from exc
-    load_state(model, state, where=weights)
+        return _load_configured(
+            folder / WEIGHTS,
+            name=bundle.manifest.name,
+            record=_bundle_record(bundle),
+            folder=folder,
+        )
+    candidates = (folder / name for name in (MODEL_WEIGHTS, *_OTHER_WEIGHTS))
+    weights = next((path for path in candidates if path.is_file()), folder / MODEL_WEIGHTS)
+    record = _read_json(folder / TRAINING_RECORD, needed=False)
+    provenance = record.get("provenance")
+    record = record | {"provenance": provenance if isinstance(provenance, dict) else record}
+    name = str(record.get("name", folder.resolve().name))
+    return _load_configured(weights, name=name, record=record, folder=folder)
+
+
+def _load_file(path: Path) -> ClipModel:
+    """Load a checkpoint by the configuration beside it.
+
+    Raises:
+        ConfigError: there is none; says which of open_clip's architectures fit.
+    """
+    if (path.parent / MODEL_CONFIG).is_file():
+        origin = {"source": "file", "file": path.name}
+        return _load_configured(path, name=path.stem, record={"provenance": origin})
+    state = read_state(path)
+    names = fitting_architectures(state)
+    if not names:
+        raise ConfigError(
+            f"{path} has no {MODEL_CONFIG} beside it and fits no supported architecture of "
+            f"open_clip: it is {describe(state)}; give the folder or bundle it came with."
+        )
+    several = len(names) > 1
+    reason = ", which the weights alone cannot tell apart" if several else ""
+    raise ConfigError(
+        f"{path} has no {MODEL_CONFIG} beside it; it fits open_clip's {' and '.join(names)}"
+        f"{reason}: write {ways_to_write(names, path)}."
+    )
+
+
+def _load_hub(source: str) -> ClipModel:
+    """Load a repository of the Hugging Face hub."""
+    path, weights = fetch_model(source)
+    repository = source.removeprefix(PREFIX)
+    record = {"provenance": {"source": PREFIX.rstrip(":"), "repository": repository}}
+    name = repository.rpartition("/")[2]
+    return _load_configured(weights, name=name, record=record, config=path)
+
+
+def _load_configured(
+    weights: Path,
+    *,
+    name: str,
+    record: dict[str, Any],
+    config: Path | None = None,
+    folder: Path | None = None,
+) -> ClipModel:
+    """Load weights by an open_clip_config.json, the one beside them if no other is given."""
+    content = _read_config(config or weights.parent / MODEL_CONFIG)
+    state = read_state(weights)
     loaded = ClipModel(
-        model=model, config=config, name=name, merges=folder / MERGES, record=record, folder=folder
+        model=fill_model(content, state, where=weights, asked="this configuration"),
+        config=content,
+        name=name,
+        tokenizer_file=find_tokenizer(content, None if config else weights.parent),
+        record=record,
+        folder=folder,
     )
     return with_checked_tokenizer(loaded)
 
@@ -78,7 +147,8 @@ def _load_folder(folder: Path) -> ClipModel:
 def _bundle_record(bundle: Bundle) -> dict[str, Any]:
     """What a bundle's manifest tells about its weights."""
     keys = ("architecture", "readout", "license", "short_side", "provenance")
-    return {key: getattr(bundle.manifest, key) for key in keys}
+    settings = ("stride", "attention_window")
+    return {key: getattr(bundle.manifest, key) for key in (*keys, *settings)}
 
 
 def _read_json(path: Path, *, needed: bool = True) -> dict[str, Any]:
@@ -99,7 +169,10 @@ def _read_json(path: Path, *, needed: bool = True) -> dict[str, Any]:
 def _read_config(path: Path) -> dict[str, Any]:
     """Content of open_clip_config.json, checked and completed."""
     config = _read_json(path)
-    if not {"vision_cfg", "text_cfg", "embed_dim"} <= dict(config.get("model_cfg", {})).keys():
+    model_cfg, preprocess = config.get("model_cfg"), config.get("preprocess_cfg", {})
+    found = model_cfg if isinstance(model_cfg, dict) and "embed_dim" in model_cfg else {}
+    parts = [found.get("vision_cfg"), found.get("text_cfg"), preprocess]
+    if not all(isinstance(part, dict) for part in parts):
         raise CheckpointError(
             f"{path} is not an open_clip configuration: `model_cfg` needs embed_dim, vision_cfg "
             "and text_cfg; copy or train the model again."

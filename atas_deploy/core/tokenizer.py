@@ -51,19 +51,22 @@ class ClipTokenizer:
     Args:
         merges: BPE merges in order of priority, each "left right".
         context_length: longest sequence, start and end tokens included.
+        full_rows: the text tower reads whole rows, padding included.
 
     Raises:
         BundleError: a merge does not consist of two symbols.
     """
 
-    def __init__(self, merges: Sequence[str], *, context_length: int) -> None:
+    def __init__(
+        self, merges: Sequence[str], *, context_length: int, full_rows: bool = False
+    ) -> None:
         pairs = [tuple(merge.split()) for merge in merges]
         if any(len(pair) != 2 for pair in pairs):
             raise BundleError(
                 "The tokenizer's merges file is damaged: each line must hold two symbols; "
                 "install the bundle again."
             )
-        self.context_length = context_length
+        self.context_length, self.full_rows = context_length, full_rows
         self._bytes = _byte_symbols()
         alphabet = list(self._bytes.values())
         vocabulary = [*alphabet, *(symbol + _WORD_END for symbol in alphabet)]
@@ -76,7 +79,9 @@ class ClipTokenizer:
         self._encode_piece = lru_cache(maxsize=65_536)(self._merge_piece)
 
     @classmethod
-    def from_file(cls, path: Path, *, context_length: int) -> "ClipTokenizer":
+    def from_file(
+        cls, path: Path, *, context_length: int, full_rows: bool = False
+    ) -> "ClipTokenizer":
         """Read CLIP's merges file: gzip or plain text, a header line, one merge a line.
 
         Raises:
@@ -89,9 +94,8 @@ class ClipTokenizer:
             raise BundleError(
                 f"Cannot read the tokenizer {path} ({exc}); install the bundle again."
             ) from exc
-        return cls(
-            text.rstrip("\n").split("\n")[1 : _MAX_MERGES + 1], context_length=context_length
-        )
+        merges = text.rstrip("\n").split("\n")[1 : _MAX_MERGES + 1]
+        return cls(merges, context_length=context_length, full_rows=full_rows)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end tokens, of any length."""
@@ -104,7 +108,8 @@ class ClipTokenizer:
         Args:
             texts: N strings.
             trim: end the rows at the longest text instead of the context length (CLIP's text
-                tower is causal and reads the end token, so the features are the same).
+                tower is causal and reads the end token, so the features are the same), unless
+                rows must be full.
 
         Returns:
             (N, L) int64, start token first, end token last, zeros behind it.
@@ -113,6 +118,7 @@ class ClipTokenizer:
             raise ConfigError("The tokenizer got one string; give it a list of strings.")
         room = self.context_length - 2
         rows = [[self.start_id, *self.encode(text)[:room], self.end_id] for text in texts]
+        trim = trim and not self.full_rows
         length = max(map(len, rows), default=2) if trim else self.context_length
         tokens = np.zeros((len(rows), length), np.int64)
         for row, ids in zip(tokens, rows, strict=True):
@@ -122,6 +128,13 @@ class ClipTokenizer:
     def fits(self, text: str) -> bool:
         """Whether a text is encoded whole, not cut to the context length."""
         return len(self.encode(text)) <= self.context_length - 2
+
+    def lengths(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """How many tokens of each (N, L) row the text tower must see: (N,)."""
+        if self.full_rows:
+            return np.full(len(tokens), self.context_length)
+        ends: npt.NDArray[np.intp] = (tokens == self.end_id).argmax(axis=1) + 1
+        return ends
 
     def _merge_piece(self, piece: str) -> tuple[int, ...]:
         """Apply the merges to one word, best rank first."""

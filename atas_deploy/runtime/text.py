@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from atas_deploy.backends.base import Backend
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.hf_tokenizer import Tokenizer
 from atas_deploy.core.templates import fill, resolve_templates
-from atas_deploy.core.tokenizer import ClipTokenizer
 from atas_deploy.runtime.text_store import Features, TextStore
 
 _BATCH = 256
@@ -40,7 +40,7 @@ class TextFeatures:
     def __init__(
         self,
         backend: Backend,
-        tokenizer: ClipTokenizer,
+        tokenizer: Tokenizer,
         *,
         templates: str | Sequence[str],
         store: TextStore | None = None,
@@ -113,7 +113,7 @@ class TextFeatures:
     def _batches(self, prompts: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.intp], Features]]:
         """Encode prompts from short to long, each batch as wide as its longest."""
         tokens_NL = self._tokenizer(prompts)
-        lengths = (tokens_NL == self._tokenizer.end_id).argmax(axis=1) + 1
+        lengths = self._tokenizer.lengths(tokens_NL)
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]

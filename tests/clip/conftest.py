@@ -12,7 +12,8 @@ import torch
 from open_clip.tokenizer import default_bpe
 from safetensors.torch import save_file
 
-from atas_deploy.clip.model import build_model
+from atas_deploy.clip.model import ClipModel, build_model, with_preprocessing
+from atas_deploy.training.checkpoint import write_model
 
 torch.set_num_threads(1)
 
@@ -83,3 +84,28 @@ def folder(tmp_path: Path, plain_model: open_clip.CLIP) -> Path:
     state = {name: tensor.half() for name, tensor in plain_model.state_dict().items()}
     save_file(state, path / "open_clip_model.safetensors")
     return path
+
+
+@pytest.fixture
+def family_folder(
+    tmp_path: Path, family_config: Callable[[str], dict[str, Any]]
+) -> Callable[[str], Path]:
+    """Write the model folder of a family as training does, with as many merges as it has words."""
+
+    def write(family: str) -> Path:
+        folder = tmp_path / family
+        folder.mkdir()
+        config = with_preprocessing({"model_cfg": family_config(family)})
+        count = config["model_cfg"]["text_cfg"]["vocab_size"] - 514
+        lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[: count + 1]
+        (folder / "merges.txt").write_text("\n".join(lines))
+        clip = ClipModel(
+            model=make_model(config),
+            config=config,
+            name=family,
+            tokenizer_file=folder / "merges.txt",
+        )
+        write_model(folder, clip, record={"name": family})
+        return folder
+
+    return write

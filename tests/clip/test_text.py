@@ -1,5 +1,6 @@
 """The text tower against open_clip's own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import open_clip
@@ -22,7 +23,7 @@ def make(*, custom: bool = False, **text: Any) -> Any:
 
 
 def tokens() -> torch.Tensor:
-    """Three rows that end at different places."""
+    """Three rows that end at different places and are padded with zeros."""
     rows = torch.randint(1, 500, (3, 12), generator=torch.Generator().manual_seed(0))
     for row, end in zip(rows, (2, 5, 7), strict=True):
         row[end], row[end + 1 :] = 599, 0
@@ -38,6 +39,8 @@ def tokens() -> torch.Tensor:
         {"custom": True, "proj_bias": True},
         {"norm_kwargs": {"eps": 1e-3}, "ls_init_value": 0.2},
         {"proj_type": "none", "width": 24, "heads": 2},
+        {"pool_type": "eos", "eos_id": 599},
+        {"pool_type": "first", "act_kwargs": {"approximate": "tanh"}},
     ],
 )
 def test_trimmed_rows_equal_encode_text(settings: dict[str, Any], length: int) -> None:
@@ -48,11 +51,46 @@ def test_trimmed_rows_equal_encode_text(settings: dict[str, Any], length: int) -
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
+SIGLIP = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "custom": True}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SIGLIP | {"norm_kwargs": {"eps": 1e-6}},
+        SIGLIP | {"norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}},
+        SIGLIP | {"pool_type": "first"},
+        SIGLIP | {"pool_type": "argmax"},
+        {"no_causal_mask": True, "pool_type": "eos", "eos_id": 599},
+        {"pool_type": "last"},
+    ],
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_full_rows_equal_encode_text(
+    settings: dict[str, Any], dtype: torch.dtype, tolerance: float
+) -> None:
+    """A tower that sees the padding, as SigLIP's does, says so and gives the same features."""
+    model = make(**settings).to(dtype)
+    encoder = TextEncoder(model)
+    assert encoder.full_rows
+    expected = model.encode_text(tokens(), normalize=True)
+    torch.testing.assert_close(encoder(tokens()), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+def test_families(family_model: Callable[[str], Any], family: str) -> None:
+    """The text tower of each family gives open_clip's features in float64."""
+    model = family_model(family).double()
+    rows = torch.randint(1, 500, (3, 16), generator=torch.Generator().manual_seed(0))
+    expected = model.encode_text(rows, normalize=True)
+    torch.testing.assert_close(TextEncoder(model)(rows), expected, rtol=0, atol=1e-9)
+    assert TextEncoder(model).full_rows == (family == "siglip")
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"pool_type": "last"}, "pooling is 'last'"),
-        ({"no_causal_mask": True, "custom": True}, "not causal"),
+        ({"pool_type": "none"}, "pooling is 'none'"),
         ({"embed_cls": True, "custom": True}, "class token"),
         ({"qk_norm": True}, "customised"),
     ],

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
+from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import load_file, save_file
 
 from atas_deploy.clip import pretrained
+from atas_deploy.clip.model import build_model
 from atas_deploy.clip.weights import load_model
 from atas_deploy.core.errors import CheckpointError, ConfigError
+from atas_deploy.core.hf_tokenizer import find_settings
 
 WEIGHTS = "open_clip_model.safetensors"
 
@@ -45,6 +49,25 @@ def test_folder_loads_into_plain_open_clip(folder: Path) -> None:
     torch.testing.assert_close(
         model.eval().encode_image(pixels), load_model(folder).model.encode_image(pixels)
     )
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+def test_every_family_loads_into_plain_open_clip(
+    family: str, family_folder: Callable[[str], Path]
+) -> None:
+    """As a folder and as a bare file, open_clip computes the same features from what we write."""
+    folder = family_folder(family)
+    ours = load_model(folder).model
+    pixels, tokens = torch.randn(2, 3, 64, 64), torch.randint(1, 500, (2, 16))
+    from_folder = open_clip.create_model(f"local-dir:{folder}").eval()
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    from_file = build_model({"model_cfg": config})
+    open_clip.load_checkpoint(from_file, str(folder / WEIGHTS))
+    with torch.inference_mode():
+        for theirs in (from_folder, from_file):
+            for name, given in (("encode_image", pixels), ("encode_text", tokens)):
+                got, expected = getattr(theirs, name)(given), getattr(ours, name)(given)
+                torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
 def drop(state: dict[str, torch.Tensor]) -> None:
@@ -95,7 +118,18 @@ def test_unreadable_weights(folder: Path, content: bytes | None) -> None:
         load_model(folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model_cfg": {"embed_dim": 8}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model_cfg": [1]}',
+        '{"model_cfg": {"embed_dim": 8}}',
+        '{"model_cfg": {"embed_dim": 8, "vision_cfg": null, "text_cfg": {}}}',
+        '{"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}, "preprocess_cfg": 1}',
+    ],
+)
 def test_bad_configuration(folder: Path, content: str) -> None:
     """A file that is no open_clip configuration is named."""
     (folder / "open_clip_config.json").write_text(content)
@@ -128,13 +162,18 @@ def test_tokenizer_of_another_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ViT-B-16", "several weights.*ViT-B-16/openai"),
+        ("ViT-B-16", "sets of weights.*ViT-B-16/openai.*ViT-B-16/FILE"),
+        ("ViT-B-16/runs/epoch_5.pt", r"no file runs/epoch_5\.pt"),
         ("ViT-B-16/opnai", 'no weights "opnai".*ViT-B-16/openai'),
         ("ViT-B16/openai", "did you mean ViT-B-16"),
-        ("missing/folder", 'no such folder.*"missing"'),
-        ("RN50/openai", "not open_clip's own ViT"),
-        ("ViT-B-16-SigLIP/webli", "not open_clip's own ViT"),
-        ("roberta-ViT-B-32/laion2b_s12b_b32k", "not CLIP's own"),
+        ("missing/folder", 'no such file or folder.*"missing"'),
+        ("", "no such file or folder"),
+        ("x" * 5000, "no such file or folder"),
+        ("RN50/openai", "ResNet"),
+        ("convnext_base/laion400m_s13b_b51k", "ConvNeXt"),
+        ("roberta-ViT-B-32/laion2b_s12b_b32k", "Hugging Face transformers"),
+        ("hf-hub:", "ORGANISATION/REPOSITORY"),
+        ("hf-hub:nonsense", "ORGANISATION/REPOSITORY"),
         ("coca_ViT-B-32/laion2b_s13b_b90k", "CoCa"),
     ],
 )
@@ -151,8 +190,8 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Name or service not known\nmore")
 
     monkeypatch.setattr(pretrained, "download_pretrained", fail)
-    with pytest.raises(CheckpointError, match=r"ViT-S-32/.*not known\); connect to the network"):
-        pretrained._download("ViT-S-32/tag", {})
+    with pytest.raises(CheckpointError, match=r"ViT-B-32/.*not known\); connect to the network"):
+        load_model("ViT-B-32/openai")
 
 
 def test_pretrained_weights_bring_their_activation(
@@ -172,3 +211,37 @@ def test_pretrained_weights_bring_their_activation(
     assert isinstance(act, open_clip.transformer.QuickGELU)
     assert loaded.record["provenance"]["pretrained"] == "openai"
     assert torch.equal(loaded.model.visual.proj, model.visual.proj)
+
+
+def test_gelu_weights_under_a_quickgelu_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that asks for QuickGELU is refused for weights that were trained without."""
+    monkeypatch.setitem(_PRETRAINED["ViT-B-16-quickgelu"], "plain", {"url": "", "hf_hub": ""})
+    with pytest.raises(ConfigError, match=r"plain were trained with GELU.*write ViT-B-16/plain"):
+        load_model("ViT-B-16-quickgelu/plain")
+
+
+def test_foreign_tokenizer_of_a_folder(
+    tmp_path: Path, family_folder: Callable[[str], Path], write_tokenizer: Any
+) -> None:
+    """In a folder as the hub has it, the tokenizer.json beside the weights is used."""
+    folder = family_folder("siglip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {
+        "hf_tokenizer_name": "timm/none",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    write_tokenizer["gemma"](folder)
+    with pytest.raises(CheckpointError, match=r"268 tokens.*600"):
+        load_model(folder)
+    config["model_cfg"]["text_cfg"]["vocab_size"] = 300
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    state = load_file(folder / WEIGHTS)
+    state["text.token_embedding.weight"] = state["text.token_embedding.weight"][:300].clone()
+    save_file(state, folder / WEIGHTS)
+    loaded = load_model(folder)
+    row = [261, 267, 1] + [0] * 13
+    assert loaded.tokenizer()(["A dog!"]).tolist() == [row]
+    loaded.write_tokenizer(tmp_path / "copy")
+    copied = find_settings(tmp_path / "copy/tokenizer/tokenizer.json", {})
+    assert (copied.clean, copied.pad_id) == ("canonicalize", 0)

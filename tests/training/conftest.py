@@ -36,7 +36,7 @@ def tiny_clip() -> ClipModel:
     """A seeded CLIP of two image blocks and one text block."""
     torch.manual_seed(0)
     return ClipModel(
-        model=build_model(CONFIG), config=CONFIG, name="tiny", merges=Path(default_bpe())
+        model=build_model(CONFIG), config=CONFIG, name="tiny", tokenizer_file=Path(default_bpe())
     )
 
 

@@ -23,9 +23,7 @@ def start(tiny_clip: ClipModel, tmp_path: Path) -> Path:
     """A model folder with random weights."""
     folder = tmp_path / "start"
     folder.mkdir()
-    write_model(
-        folder, tiny_clip.model, config=tiny_clip.config, merges=tiny_clip.merges, record={}
-    )
+    write_model(folder, tiny_clip, record={})
     return folder
 
 

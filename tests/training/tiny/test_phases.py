@@ -35,7 +35,10 @@ def clip() -> ClipModel:
         "model_cfg": {"embed_dim": D, "vision_cfg": VISION, "text_cfg": TEXT},
         "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"},
     }
-    return ClipModel(model=build_model(config), config=config, name="t", merges=Path(default_bpe()))
+    tokenizer_file = Path(default_bpe())
+    return ClipModel(
+        model=build_model(config), config=config, name="t", tokenizer_file=tokenizer_file
+    )
 
 
 def text_data() -> TextPhaseData:
