@@ -1,10 +1,8 @@
 """Write a model as a bundle: graphs, proof, tokenizer, weights, manifest; all of it or nothing."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from atas_deploy import __version__
@@ -22,11 +18,9 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import (
-    FORMAT,
     IMAGE_ENCODER,
     LICENSE_TEXTS,
     MANIFEST,
-    MERGES,
     MODEL_CONFIG,
     PARITY,
     TEXT_ENCODER,
@@ -35,17 +29,21 @@ from atas_deploy.core.bundle import (
     Manifest,
     record_files,
 )
-from atas_deploy.core.errors import ExportError, OutputError
-from atas_deploy.core.files import output_error, part_path
 from atas_deploy.export import parity
-from atas_deploy.export.cases import Cases, image_cases, text_cases
-from atas_deploy.export.storage import compact_state, store_weights, weight_storage
+from atas_deploy.export.cases import Cases, image_batches, image_cases, text_cases
+from atas_deploy.export.folder import new_folder
+from atas_deploy.export.storage import (
+    LARGEST_FILE,
+    compact_state,
+    save_graph,
+    store_weights,
+    weight_storage,
+)
 from atas_deploy.export.to_onnx import OPSET, ImageGraph, image_to_onnx, text_to_onnx
 
 _TOOLS = ("torch", "open_clip_torch", "onnx", "onnxscript")
 _CARRIED = (*LICENSE_TEXTS, "MODEL_CARD.md", "README.md")
 _SHORT_SIDE = 336
-_LARGEST_PROTO = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +59,13 @@ def export_bundle(
     out: Path,
     *,
     readout: str | None = None,
+    stride: int | None = None,
+    attention_window: int | None = None,
+    weights: bool = True,
     force: bool = False,
     photos: Sequence[npt.NDArray[np.uint8]] = (),
     license_id: str | None = None,
+    largest_file: int = LARGEST_FILE,
 ) -> Bundle:
     """Export a model, compare the graphs with PyTorch, and write the bundle.
 
@@ -71,9 +73,15 @@ def export_bundle(
         model: what to export.
         out: folder to write; an existing bundle there stays valid until the new one is complete.
         readout: how dense features are read; by default as the model records, else sclip.
+        stride: pixels from cell to cell of the grid; by default as the model records, else the
+            patch size.
+        attention_window: side of the windows that attention keeps to, in cells; by default as the
+            model records, else none.
+        weights: whether to keep the weights in the bundle, to train on or to export again.
         force: replace an existing bundle.
         photos: (H, W, 3) uint8 RGB images to compare on, besides synthetic ones.
         license_id: SPDX expression of the weights; by default as the model records.
+        largest_file: bytes of weights that an ONNX file may hold; beyond, they lie beside it.
 
     Returns:
         The bundle written.
@@ -84,10 +92,13 @@ def export_bundle(
         ParityError: a graph does not compute what the model computes; nothing is written.
         OutputError: the folder exists, or cannot be written.
     """
-    towers = build_towers(model, readout or default_readout(model))
-    with _new_folder(out, force=force) as folder:
-        storage = _write_graphs(folder, towers)
-        _write_model(folder, model)
+    settings = encoder_settings(
+        model, readout=readout, stride=stride, attention_window=attention_window
+    )
+    towers = build_towers(model, **settings)
+    with new_folder(out, force=force) as folder:
+        storage = _write_graphs(folder, towers, largest_file=largest_file)
+        _write_model(folder, model, weights=weights)
         manifest = _manifest(model, towers, storage=storage, license_id=license_id)
         stages = prove_graphs(Bundle(folder, manifest), model, towers, photos=photos)
         inputs = f"noise, a colour gradient, a flat colour and {len(photos)} photos; 3 texts"
@@ -98,18 +109,30 @@ def export_bundle(
     return Bundle.open(out)
 
 
-def default_readout(model: ClipModel) -> str:
-    """The read-out that the model records as its best, else sclip."""
-    return str(model.record.get("readout", "sclip"))
+def encoder_settings(
+    model: ClipModel,
+    *,
+    readout: str | None = None,
+    stride: int | None = None,
+    attention_window: int | None = None,
+) -> dict[str, Any]:
+    """Arguments of `DenseViT`: as given, else as the model records, else sclip and its defaults."""
+    return {
+        "readout": readout or str(model.record.get("readout") or "sclip"),
+        "stride": stride or model.record.get("stride"),
+        "attention_window": attention_window or model.record.get("attention_window"),
+    }
 
 
-def build_towers(model: ClipModel, readout: str) -> Towers:
+def build_towers(
+    model: ClipModel, readout: str, stride: int | None = None, attention_window: int | None = None
+) -> Towers:
     """The modules to export; they share the model's weights.
 
     Raises:
-        ConfigError: the model or the read-out is not supported.
+        ConfigError: the model, the read-out or another setting is not supported.
     """
-    visual = DenseViT(model.model.visual, readout)
+    visual = DenseViT(model.model.visual, readout, stride=stride, attention_window=attention_window)
     image = ImageGraph(visual, mean=model.mean, std=model.std)
     return Towers(image=image.eval(), text=TextEncoder(model.model).eval())
 
@@ -127,45 +150,38 @@ def prove_graphs(
         ParityError: they differ by more than the limits.
     """
     tower, limits = towers.image.tower, parity.Limits()
-    images = image_cases(
-        patch_size=tower.patch_size, trained_grid=tower.trained_grid, photos=photos
-    )
-    cases = Cases(images=images, tokens=text_cases(model.tokenizer()))
-    reference = parity.TorchReference(towers.image, towers.text)
-    size = tower.trained_grid[0] * tower.patch_size, tower.trained_grid[1] * tower.patch_size
-    ours = parity.prove_reference(reference, model.model, towers.image, cases, size=size)
-    ort = OrtBackend(bundle)
-    graphs = parity.prove(ort, reference, cases, limits=limits)
+    tokens = text_cases(model.tokenizer())
+    plain = build_towers(model, tower.readout)  # open_clip knows no other strides and no windows
+    known = Cases(images=image_batches(tower.trained_size, photos)[1:], tokens=tokens)
+    reference = parity.TorchReference(plain.image, plain.text)
+    ours = parity.prove_reference(reference, model.model, plain.image, known)
+    images = image_cases(trained_size=tower.trained_size, multiple=tower.multiple, photos=photos)
+    ort, reference = OrtBackend(bundle), parity.TorchReference(towers.image, towers.text)
+    graphs = parity.prove(ort, reference, Cases(images=images, tokens=tokens), limits=limits)
     return [
         parity.report("modules against open_clip", ours, limits),
         parity.report(f"onnxruntime {version('onnxruntime')}, {ort.device}", graphs, limits),
     ]
 
 
-def _write_graphs(folder: Path, towers: Towers) -> str:
+def _write_graphs(folder: Path, towers: Towers, *, largest_file: int) -> str:
     """Write both graphs; return how their weights are stored."""
     storage = set()
-    for name, proto in (
-        (IMAGE_ENCODER, image_to_onnx(towers.image)),
-        (TEXT_ENCODER, text_to_onnx(towers.text)),
-    ):
-        store_weights(proto)
-        if proto.ByteSize() > _LARGEST_PROTO:
-            raise ExportError(
-                f"The graph {name} is larger than 2 GB, more than one ONNX file can hold; "
-                "use a smaller model or weights that fit float16."
-            )
-        onnx.save(proto, folder / name)
-        storage.update(weight_storage(proto).split("+"))
+    for name in (IMAGE_ENCODER, TEXT_ENCODER):
+        image = name == IMAGE_ENCODER
+        graph = image_to_onnx(towers.image) if image else text_to_onnx(towers.text)
+        store_weights(graph)
+        storage.update(weight_storage(graph).split("+"))
+        save_graph(graph, folder / name, largest=largest_file)
     return "+".join(sorted(storage - {""})) or "fp32"
 
 
-def _write_model(folder: Path, model: ClipModel) -> None:
-    """Write tokenizer, weights, configuration and the texts that go with the weights."""
-    (folder / MERGES).parent.mkdir()
-    shutil.copyfile(model.merges, folder / MERGES)
-    save_file(compact_state(model.model.state_dict()), folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner can read
+def _write_model(folder: Path, model: ClipModel, *, weights: bool) -> None:
+    """Write tokenizer, configuration, weights if wanted, and the texts that go with them."""
+    model.write_tokenizer(folder)
+    if weights:
+        save_file(compact_state(model.model.state_dict()), folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner can read
     _write_json(folder / MODEL_CONFIG, dict(model.config))
     for pattern in _CARRIED:
         for text in model.folder.glob(pattern) if model.folder else ():
@@ -185,12 +201,16 @@ def _manifest(
         patch_size=tower.patch_size,
         embed_dim=tower.embed_dim,
         context_length=towers.text.context_length,
+        full_rows=towers.text.full_rows,
         logit_scale=float(model.model.logit_scale.detach().exp()),
         logit_bias=None if bias is None else float(bias.detach()),
         mean=model.mean,
         std=model.std,
         opset=OPSET,
         license=license_id or str(model.record.get("license", "NOASSERTION")),
+        stride=None if tower.stride == tower.patch_size else tower.stride,
+        size_multiple=None if tower.multiple == tower.stride else tower.multiple,
+        attention_window=tower.attention_window,
         short_side=int(model.record.get("short_side", _SHORT_SIDE)),
         weight_storage=storage,
         tools={"atas-deploy": __version__} | {name: version(name) for name in _TOOLS},
@@ -205,56 +225,3 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
-    """Yield a temporary folder that takes the name `out` if the block succeeds."""
-    try:
-        _check_target(out, force=force)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with _swapped_in(Path(os.path.realpath(out))) as part:
-            yield part
-    except OutputError:
-        raise
-    except (OSError, SafetensorError) as exc:
-        raise output_error(out, exc) from exc
-
-
-@contextmanager
-def _swapped_in(out: Path) -> Iterator[Path]:
-    """Yield a folder beside `out`, a real path, that takes its place if the block succeeds."""
-    part, old = part_path(out), part_path(out)
-    try:
-        part.mkdir()
-        yield part
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for leftover in (part, old):
-            with suppress(OSError):
-                shutil.rmtree(leftover)
-
-
-def _check_target(out: Path, *, force: bool) -> None:
-    """Refuse to overwrite anything but a bundle, and a bundle only by force."""
-    if Path.cwd().is_relative_to(os.path.realpath(out)):  # replaced, it would vanish under the user
-        raise OutputError(f"{out} holds the folder you are in; choose another --out.")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not _is_bundle(out):
-        raise OutputError(f"{out} exists and is not a bundle; choose another --out.")
-    if not force:
-        raise OutputError(f"{out} exists; add --force to replace it, or choose another --out.")
-
-
-def _is_bundle(folder: Path) -> bool:
-    """Tell by its manifest whether a folder is a bundle, of any version and even if damaged."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT

@@ -1,6 +1,6 @@
 """Inputs for the proof: images and token rows of several sizes and batch sizes.
 
-B images, N texts, L tokens, H W pixels, P patch size
+B images, N texts, L tokens, H W pixels, h w grid
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.core.geometry import Size, resize_image
-from atas_deploy.core.tokenizer import ClipTokenizer
+from atas_deploy.core.hf_tokenizer import Tokenizer
 
 TEXTS = ("dog", "a photo of a dog.", "three people walk past a shop with a red door in the rain.")
 
@@ -29,30 +29,35 @@ class Cases:
 
 
 def image_cases(
-    *, patch_size: int, trained_grid: tuple[int, int], photos: Sequence[npt.NDArray[np.uint8]] = ()
+    *, trained_size: Size, multiple: int, photos: Sequence[npt.NDArray[np.uint8]] = ()
 ) -> list[npt.NDArray[np.uint8]]:
-    """Batches of 1 and 3 images at the trained size, at a wide, a tall and a one-patch-high size.
+    """Batches of 1 and 3 images at the trained size, at a wide, a tall and the flattest size.
 
     Args:
-        patch_size: P.
-        trained_grid: (h, w) the model was trained at.
+        trained_size: (H, W) in pixels the model was trained at.
+        multiple: of this, height and width must be multiples.
         photos: (H, W, 3) uint8 RGB, of any size; synthetic images are always there.
 
     Returns:
         Arrays (B, H, W, 3) uint8.
     """
-    rows, columns = trained_grid
-    grids = [trained_grid, (max(1, rows // 2), columns + 3), (rows + 5, columns), (1, 5)]
-    batches = []
-    for grid in grids:
-        size = grid[0] * patch_size, grid[1] * patch_size
-        images = np.stack([*_synthetic(size), *(resize_image(photo, size) for photo in photos)])
-        batches += [images[-1:], images[:3]]
-        batches += [images[3:]] if len(images) > 4 else []
-    return batches
+    rows, columns = (max(1, round(side / multiple)) for side in trained_size)
+    wide = max(1, rows // 3), columns + max(1, columns // 4)
+    tall = rows + max(1, rows // 3), max(1, columns // 3)
+    grids = dict.fromkeys([(rows, columns), wide, tall, (1, min(5, columns + 1))])
+    sizes = [(h * multiple, w * multiple) for h, w in grids]
+    return [batch for size in sizes for batch in image_batches(size, photos)]
 
 
-def text_cases(tokenizer: ClipTokenizer) -> list[npt.NDArray[np.int64]]:
+def image_batches(
+    size: Size, photos: Sequence[npt.NDArray[np.uint8]] = ()
+) -> list[npt.NDArray[np.uint8]]:
+    """Batches of 1, of 3 and of the rest, all of one size (H, W); (B, H, W, 3) uint8."""
+    images = np.stack([*_synthetic(size), *(resize_image(photo, size) for photo in photos)])
+    return [images[-1:], images[:3], *([images[3:]] if len(images) > 4 else [])]
+
+
+def text_cases(tokenizer: Tokenizer) -> list[npt.NDArray[np.int64]]:
     """Token rows: one short, three of different length, three padded to the context length."""
     return [tokenizer(TEXTS[:1]), tokenizer(TEXTS), tokenizer(TEXTS, trim=False)]
 

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from atas_deploy.backends.base import Backend, ImageFeatures
 from atas_deploy.clip.text import OpenClip, TextEncoder
 from atas_deploy.core.errors import ParityError
-from atas_deploy.core.geometry import Size
 from atas_deploy.export.cases import Cases
 from atas_deploy.export.to_onnx import ImageGraph
 
@@ -107,7 +106,7 @@ def prove(
 
 
 def prove_reference(
-    reference: Backend, model: OpenClip, graph: ImageGraph, cases: Cases, *, size: Size
+    reference: Backend, model: OpenClip, graph: ImageGraph, cases: Cases
 ) -> list[Comparison]:
     """Compare the reference's class token and text features with open_clip's own functions.
 
@@ -115,15 +114,14 @@ def prove_reference(
         reference: our PyTorch modules.
         model: the open_clip model, which takes images of its trained size and full token rows.
         graph: gives the pixel normalisation.
-        cases: those of the trained size and of full length are used.
-        size: (H, W) the model was trained at.
+        cases: images of the trained size; of the tokens, those of full length are used.
 
     Raises:
         ParityError: our modules do not compute what open_clip computes.
     """
     found = []
     with torch.inference_mode():
-        for images in (batch for batch in cases.images if batch.shape[1:3] == size):
+        for images in cases.images:
             expected = F.normalize(model.encode_image(graph.normalise(torch.from_numpy(images))))
             got = reference.encode_images(images).image
             found.append(compare("image", images.shape, got, expected.numpy()))

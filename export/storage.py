@@ -1,17 +1,20 @@
 """Half the file for the same arithmetic: weights that fit float16 exactly are stored as float16."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from atas_deploy.core.errors import ExportError
 
 MIN_ELEMENTS = 4096
 """Smaller tensors stay as they are: a cast for each bias would cost more than it saves."""
+LARGEST_FILE = 2**31 - 2**24
+"""Bytes of weights in one ONNX file: its format ends at 2 GiB, the graph itself needs some."""
 
 
 def fits_fp16(values: npt.NDArray[np.float32]) -> bool:
@@ -21,37 +24,72 @@ def fits_fp16(values: npt.NDArray[np.float32]) -> bool:
     return bool(np.array_equal(back.view(np.uint32), values.view(np.uint32)))
 
 
-def store_weights(proto: onnx.ModelProto) -> int:
+def store_weights(model: ir.Model) -> int:
     """Store initialisers as float16 with a cast to float32, in place, where that is exact.
 
     Args:
-        proto: a graph with float32 weights.
+        model: a graph with float32 weights; none is copied before `save_graph` asks for it.
 
     Returns:
         The number of initialisers changed.
     """
-    graph = proto.graph
+    graph = model.graph
     casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_ELEMENTS:
+    for name, value in list(graph.initializers.items()):
+        weight = value.const_value
+        if weight is None or weight.dtype != ir.DataType.FLOAT or weight.size < MIN_ELEMENTS:
             continue
-        values = numpy_helper.to_array(tensor)
-        if not fits_fp16(values):
+        if not fits_fp16(weight.numpy()):
             continue
-        name, stored = tensor.name, f"{tensor.name}.fp16"
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+        stored = _stored(weight, f"{name}.fp16")
+        del graph.initializers[name]
+        graph.register_initializer(stored)
+        cast = ir.Node("", "Cast", [stored], [ir.AttrInt64("to", ir.DataType.FLOAT)])
+        cast.outputs[0].name = name
+        ir.convenience.replace_all_uses_with(value, cast.outputs[0])
+        casts.append(cast)
+    if casts:
+        graph.insert_before(graph[0], casts)
     return len(casts)
 
 
-def weight_storage(proto: onnx.ModelProto) -> str:
+def _stored(weight: ir.TensorProtocol, name: str) -> ir.Value:
+    """A float16 initialiser, converted when it is written."""
+
+    def convert() -> ir.TensorProtocol:
+        return ir.tensor(weight.numpy().astype(np.float16), name=name)
+
+    half, shape = ir.DataType.FLOAT16, ir.Shape(weight.shape.numpy())
+    tensor = ir.LazyTensor(convert, dtype=half, shape=shape, name=name)
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(half), const_value=tensor)
+
+
+def weight_storage(model: ir.Model) -> str:
     """The dtypes of a graph's weights: "fp16", "fp32", or both joined by a plus sign."""
-    names = {TensorProto.FLOAT16: "fp16", TensorProto.FLOAT: "fp32"}
-    large = (t for t in proto.graph.initializer if np.prod(t.dims) >= MIN_ELEMENTS)
-    return "+".join(sorted({names[t.data_type] for t in large if t.data_type in names}))
+    names = {ir.DataType.FLOAT16: "fp16", ir.DataType.FLOAT: "fp32"}
+    large = (weight for weight in _weights(model) if weight.size >= MIN_ELEMENTS)
+    return "+".join(sorted({names[weight.dtype] for weight in large if weight.dtype in names}))
+
+
+def save_graph(model: ir.Model, path: Path, *, largest: int = LARGEST_FILE) -> None:
+    """Write a graph; weights that one file cannot hold go into a second one, `path` + ".data".
+
+    Args:
+        model: the graph; its weights are on the disk afterwards, in that second file.
+        path: of the ONNX file.
+        largest: bytes of weights that the ONNX file may hold.
+    """
+    if sum(weight.nbytes for weight in _weights(model)) > largest:
+        data = f"{path.name}.data"
+        ir.external_data.unload_from_model(
+            model, path.parent, data, size_threshold_bytes=MIN_ELEMENTS
+        )
+    onnx.save(ir.to_proto(model), path)
+
+
+def _weights(model: ir.Model) -> list[ir.TensorProtocol]:
+    values = model.graph.initializers.values()
+    return [value.const_value for value in values if value.const_value is not None]
 
 
 def compact_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,8 +4,8 @@
                                                    image (batch, D)
     tokens  int64 (texts, length)               -> text (texts, D)
 
-Arithmetic is float32, all outputs are L2-normalised. Every named dimension is dynamic; height and
-width are multiples of the patch size.
+Arithmetic is float32, all outputs are L2-normalised. Every named dimension is dynamic, but length
+where the text tower reads whole rows; height and width are multiples of the patch size.
 """
 
 import logging
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import onnx
+import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
 from torch import Tensor, nn
@@ -30,7 +30,10 @@ IMAGE_DIMS = {
     "dense": ("batch", "grid_height", "grid_width", None),
     "image": ("batch", None),
 }
-TEXT_DIMS = {"tokens": ("texts", "length"), "text": ("texts", None)}
+TEXT_DIMS: dict[str, tuple[str | int | None, ...]] = {
+    "tokens": ("texts", "length"),
+    "text": ("texts", None),
+}
 _Dims = Mapping[str, tuple[str | int | None, ...]]
 
 
@@ -64,35 +67,39 @@ class ImageGraph(nn.Module):
         return (images.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
 
 
-def image_to_onnx(graph: ImageGraph) -> onnx.ModelProto:
+def image_to_onnx(graph: ImageGraph) -> ir.Model:
     """Export the image encoder.
 
     Raises:
         ExportError: PyTorch cannot trace or translate the model.
     """
-    patch = graph.tower.patch_size
+    step = graph.tower.multiple
     rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
-    shapes = {0: torch.export.Dim("batch"), 1: patch * rows, 2: patch * columns}
+    shapes = {0: torch.export.Dim("batch"), 1: step * rows, 2: step * columns}
     # Two images, not square: sizes 0 and 1 and equal sides would be taken for constants.
-    images = torch.zeros((2, 3 * patch, 5 * patch, 3), dtype=torch.uint8)
+    images = torch.zeros((2, 3 * step, 5 * step, 3), dtype=torch.uint8)
     return _to_onnx(graph, images, dynamic={"images": shapes}, dims=IMAGE_DIMS)
 
 
-def text_to_onnx(encoder: TextEncoder) -> onnx.ModelProto:
+def text_to_onnx(encoder: TextEncoder) -> ir.Model:
     """Export the text encoder.
 
     Raises:
         ExportError: PyTorch cannot trace or translate the model.
     """
-    length = torch.export.Dim("length", min=2, max=encoder.context_length)
-    shapes = {0: torch.export.Dim("texts"), 1: length}
-    tokens = torch.zeros((2, min(5, encoder.context_length)), dtype=torch.int64)
-    return _to_onnx(encoder, tokens, dynamic={"tokens": shapes}, dims=TEXT_DIMS)
+    context = encoder.context_length
+    shapes, dims = {0: torch.export.Dim("texts")}, TEXT_DIMS
+    if encoder.full_rows:
+        length, dims = context, dims | {"tokens": ("texts", None)}
+    else:
+        length, shapes[1] = min(5, context), torch.export.Dim("length", min=2, max=context)
+    tokens = torch.zeros((2, length), dtype=torch.int64)
+    return _to_onnx(encoder, tokens, dynamic={"tokens": shapes}, dims=dims)
 
 
 def _to_onnx(
     module: nn.Module, example: Tensor, *, dynamic: dict[str, Any], dims: _Dims
-) -> onnx.ModelProto:
+) -> ir.Model:
     """Trace a module with one input, the first of `dims`, and tidy the graph."""
     first, *outputs = dims
     try:
@@ -115,7 +122,7 @@ def _to_onnx(
             "a plain CLIP ViT, or report the model's configuration."
         ) from exc
     assert program is not None
-    return _tidy(program.model_proto, dims)
+    return _tidy(program.model, dims)
 
 
 def _attention(
@@ -145,20 +152,24 @@ _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
-def _tidy(proto: onnx.ModelProto, dims: _Dims) -> onnx.ModelProto:
+def _tidy(model: ir.Model, dims: _Dims) -> ir.Model:
     """Name the dimensions and drop notes of the exporter, such as paths of this machine's files."""
-    graph = proto.graph
-    for value in (*graph.input, *graph.output):
-        for axis, name in zip(value.type.tensor_type.shape.dim, dims[value.name], strict=True):
-            if isinstance(name, str):
-                axis.dim_param = name
-    del graph.value_info[:]
-    del proto.metadata_props[:]
-    del graph.metadata_props[:]
-    for item in (*graph.input, *graph.output, *graph.initializer, *graph.node):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    return proto
+    graph = model.graph
+    for value in (*graph.inputs, *graph.outputs):
+        assert value.name is not None
+        assert value.shape is not None
+        names = zip(value.shape, dims[value.name], strict=True)
+        value.shape = ir.Shape([axis if name is None else name for axis, name in names])
+    for value in (value for node in graph for value in node.outputs):
+        if not value.is_graph_output():
+            value.shape = value.type = None  # readers infer them
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
+    for holder in (model, graph, *graph):
+        holder.metadata_props.clear()
+        holder.doc_string = None
+    return model
 
 
 @contextmanager

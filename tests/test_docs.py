@@ -29,7 +29,7 @@ def parameters(name: str) -> list[click.Option]:
     command = copy(command)
     command._help_option = None  # click keeps the spelling of the first context that asked
     found = command.get_params(click.Context(command, parent=parent))
-    return [option for option in found if isinstance(option, click.Option)]
+    return [option for option in found if isinstance(option, click.Option) and not option.hidden]
 
 
 def spellings(name: str) -> list[str]:

@@ -66,6 +66,7 @@ def diagnose() -> dict[str, Any]:
         "onnxruntime_providers": providers,
         "h264_encoders": encoders,
         "models": _models(problems),
+        "model_cache": _model_cache(problems),
         "problems": problems,
     }
 
@@ -77,6 +78,7 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"{name:24}{found}")
     for key in ("onnxruntime_providers", "h264_encoders", "models"):
         click.echo(f"{key:24}{', '.join(report[key]) or 'none'}")
+    click.echo(f"{'model_cache':24}{report['model_cache']}")
     for problem in report["problems"]:
         click.secho(f"problem: {problem}", fg="red")
     if not report["problems"]:
@@ -130,3 +132,16 @@ def _models(problems: list[str]) -> list[str]:
         except AtasError as exc:
             problems.append(str(exc))
     return names
+
+
+def _model_cache(problems: list[str]) -> str:
+    """How many exported models there are, their size, and where."""
+    from atas_deploy.core.errors import AtasError
+    from atas_deploy.models import ModelCache
+
+    try:
+        cache = ModelCache()
+        return f"{len(cache.names())} models, {cache.size() / 1e6:.1f} MB in {cache.folder}"
+    except (AtasError, OSError) as exc:
+        problems.append(f"The cache of exported models cannot be read ({exc}).")
+        return "none"

@@ -1,12 +1,20 @@
 """`atas-deploy export`."""
 
+import contextlib
 import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from atas_deploy.cli.progress import printable
+from atas_deploy.core.errors import AtasError, BackendUnavailableError
 
 _MAX_PHOTOS = 8
 
@@ -17,12 +25,27 @@ _MAX_PHOTOS = 8
     "--model",
     default="atas-tiny",
     show_default=True,
-    help="Embedded model, model or bundle folder, or open_clip name such as ViT-B-16/openai.",
+    help="Embedded model, model or bundle folder, or open_clip name: ViT-B-16/openai, "
+    "ViT-B-16/FILE with weights of your own, hf-hub:ORGANISATION/REPOSITORY.",
 )
 @click.option(
     "--readout",
-    help="How dense features are read: vanilla, maskclip or sclip.  [default: the model's, or "
-    "sclip]",
+    help="How dense features are read: vanilla, maskclip, sclip, clearclip or naclip.  [default: "
+    "the model's, or sclip]",
+)
+@click.option(
+    "--patch-stride",
+    "stride",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels from patch to patch; less than the patch size gives a finer grid, slower.  "
+    "[default: the model's, or the patch size]",
+)
+@click.option(
+    "--attention-window",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Let attention see windows of N x N patches only.  [default: the model's, or none]",
 )
 @click.option(
     "-o",
@@ -43,8 +66,12 @@ _MAX_PHOTOS = 8
 @click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def export(*, quiet: bool, **options: Any) -> None:
+@click.option("--into-cache", type=click.Path(path_type=Path), hidden=True)
+def export(*, quiet: bool, into_cache: Path | None, **options: Any) -> None:
     """Export a model to a bundle of ONNX graphs, compared with PyTorch before it is written."""
+    if into_cache:
+        answer_export(into_cache, **options)
+        return
     bundle = run_export(**options)
     if not quiet:
         for line in describe(bundle):
@@ -52,38 +79,65 @@ def export(*, quiet: bool, **options: Any) -> None:
 
 
 def run_export(
-    *,
-    model: str,
-    readout: str | None,
-    out: Path | None,
-    photos: tuple[str, ...],
-    fp16_weights: bool,
-    **settings: Any,
+    *, model: str, out: Path | None, photos: tuple[str, ...], fp16_weights: bool, **settings: Any
 ) -> Any:
     """Load the model, export it and return the bundle."""
-    from atas_deploy.core.errors import BackendUnavailableError
     from atas_deploy.models import weights_source
 
-    try:
+    with needs_extra():
         from atas_deploy.clip.weights import load_model
-        from atas_deploy.export.bundle import default_readout, export_bundle
+        from atas_deploy.export.bundle import encoder_settings, export_bundle
         from atas_deploy.export.storage import round_weights
+    loaded = load_model(weights_source(model))
+    if fp16_weights:
+        round_weights(loaded.model)
+    readout = encoder_settings(loaded, readout=settings["readout"])["readout"]
+    return export_bundle(
+        loaded,
+        out or Path(f"{loaded.name}-{readout}"),
+        photos=read_photos(photos),
+        **settings,
+    )
+
+
+def answer_export(folder: Path, *, model: str, readout: str | None, **_: Any) -> None:
+    """Export into the model cache on behalf of another process, and tell it how that went.
+
+    The answer is one line of JSON. When the other process has gone, this one leaves too.
+    """
+    threading.Thread(target=_leave_at_end_of_input, daemon=True).start()
+    answer: dict[str, str]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            with needs_extra():
+                from atas_deploy.clip.weights import load_model
+                from atas_deploy.export.cached import export_cached
+            answer = {"bundle": export_cached(load_model(model), folder, readout=readout).path.name}
+    except AtasError as exc:
+        answer = {"error": type(exc).__name__, "message": str(exc)}
+    except Exception as exc:  # the other process shows no traceback
+        reason = str(exc).strip().partition("\n")[0] or type(exc).__name__
+        told = f"The export of {model} failed ({reason}); see `atas-deploy export --model {model}`."
+        answer = {"error": "ExportError", "message": told}
+    click.echo(json.dumps(answer))
+
+
+def _leave_at_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def needs_extra() -> Iterator[None]:
+    """Name the extra to install if a package is missing."""
+    try:
+        yield
     except ModuleNotFoundError as exc:
         raise BackendUnavailableError(
             f"Export needs {exc.name}, which is not installed; "
             'run pip install "atas-deploy[export]".'
         ) from exc
-    loaded = load_model(weights_source(model))
-    readout = readout or default_readout(loaded)
-    if fp16_weights:
-        round_weights(loaded.model)
-    return export_bundle(
-        loaded,
-        out or Path(f"{loaded.name}-{readout}"),
-        readout=readout,
-        photos=read_photos(photos),
-        **settings,
-    )
 
 
 def describe(bundle: Any) -> list[str]:

@@ -3,13 +3,16 @@
     manifest.json            what this module reads and writes
     image_encoder.onnx       images uint8 (B, H, W, 3) RGB -> dense (B, h, w, D), image (B, D)
     text_encoder.onnx        tokens int64 (N, L) -> text (N, D)
-    tokenizer/merges.txt.gz  CLIP's byte-pair merges
+    *_encoder.onnx.data      weights of a graph that are more than one ONNX file can hold
+    tokenizer/               merges.txt.gz: CLIP's byte-pair merges; or tokenizer.json and
+                             settings.json: any other tokenizer, see core/hf_tokenizer.py
     parity.json              how close the graphs are to the PyTorch model, and on what
     weights.safetensors      optional: open_clip state dict, to train on or to export again
     open_clip_config.json    optional: open_clip model config of those weights
 
 All features are float32 and L2-normalised. H and W are multiples of the patch size P, h = H / P,
-w = W / P; B, H, W, N and L are dynamic.
+w = W / P (with a patch stride S: h = H / S, w = W / S); B, H, W, N and L are dynamic, but where
+`full_rows` is set L is the context length.
 
     B images, N texts, L tokens, H W pixels, h w grid, P patch size, D embedding width
 """
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from atas_deploy.core.errors import BundleError
+from atas_deploy.core.hf_tokenizer import SETTINGS, HfSettings, HfTokenizer, Tokenizer
 from atas_deploy.core.tokenizer import ClipTokenizer
 
 FORMAT = "atas-deploy-bundle"
@@ -29,12 +33,16 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
+IMAGE_DATA = f"{IMAGE_ENCODER}.data"  # weights of a graph that one file cannot hold
+TEXT_DATA = f"{TEXT_ENCODER}.data"
 MERGES = "tokenizer/merges.txt.gz"
+HF_TOKENIZER = "tokenizer/tokenizer.json"
+HF_SETTINGS = f"tokenizer/{SETTINGS}"
 PARITY = "parity.json"
 WEIGHTS = "weights.safetensors"
 MODEL_CONFIG = "open_clip_config.json"
 LICENSE_TEXTS = ("LICENSE*", "LICENCE*")  # patterns of the texts that go with weights
-REQUIRED = (IMAGE_ENCODER, TEXT_ENCODER, MERGES, PARITY)
+REQUIRED = (IMAGE_ENCODER, TEXT_ENCODER, PARITY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +60,18 @@ class Manifest:
     Attributes:
         name: model name, as users type it.
         architecture: open_clip's name of the image tower's family or config.
-        readout: how dense features are read: vanilla, maskclip or sclip.
+        readout: how dense features are read: vanilla, maskclip, sclip, clearclip or naclip.
         patch_size: P in pixels.
         embed_dim: D.
         context_length: longest token sequence.
+        full_rows: token rows must have that length, because the text tower reads padding too.
         logit_scale: factor on cosine similarities before a softmax.
         logit_bias: SigLIP's bias, else None.
         mean, std: pixel normalisation in [0, 1] RGB; it happens inside the graph (a record).
         positions: how position embeddings are resized inside the graph (a record).
+        stride: pixels from one cell of the grid to the next; None = the patch size.
+        size_multiple: H and W are multiples of it; None = the stride.
+        attention_window: side of the windows that attention keeps to, in cells; None = no windows.
         short_side: recommended shorter side of the encoder's input in pixels.
         precision: arithmetic of the graphs.
         weight_storage: dtype in which the graphs keep their weights.
@@ -81,8 +93,12 @@ class Manifest:
     std: tuple[float, float, float]
     opset: int
     license: str
+    full_rows: bool = False
     logit_bias: float | None = None
     positions: str = "bicubic, align_corners false, no antialias"
+    stride: int | None = None
+    size_multiple: int | None = None
+    attention_window: int | None = None
     short_side: int = 336
     precision: str = "fp32"
     weight_storage: str = "fp32"
@@ -100,8 +116,22 @@ class Manifest:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, expected a whole number above 0")
+        for name in ("stride", "size_multiple", "attention_window"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r}, expected a whole number above 0 or null")
         if not isinstance(self.logit_scale, int | float) or not self.logit_scale > 0:
             raise ValueError(f"logit_scale is {self.logit_scale!r}, expected a number above 0")
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell of the grid, in pixels."""
+        return self.stride or self.patch_size
+
+    @property
+    def multiple(self) -> int:
+        """Of this, H and W of images are multiples."""
+        return self.size_multiple or self.cell
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -167,7 +197,7 @@ class Bundle:
 
     def _check_sizes(self) -> None:
         records = self.manifest.files
-        for name in sorted({*REQUIRED, *records}):
+        for name in sorted({*REQUIRED, *self._tokenizer_files, *records}):
             file = self.path / name
             size = file.stat().st_size if file.is_file() else None
             if name not in records or size != records[name].size:
@@ -194,16 +224,41 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """Hash over graphs and tokenizer: equal fingerprints give equal features."""
+        return self._hash(IMAGE_ENCODER, IMAGE_DATA, TEXT_ENCODER, TEXT_DATA)
+
+    @property
+    def text_fingerprint(self) -> str:
+        """Hash over text encoder and tokenizer: equal ones give equal text features.
+
+        Bundles of one model with different read-outs have it in common.
+        """
+        return self._hash(TEXT_ENCODER, TEXT_DATA)
+
+    def _hash(self, *graphs: str) -> str:
         records = self.manifest.files
-        names = (IMAGE_ENCODER, TEXT_ENCODER, MERGES)
+        names = [name for name in (*graphs, *self._tokenizer_files) if name in records]
         listing = "\n".join(f"{records[name].sha256}  {name}" for name in names)
         return hashlib.sha256(listing.encode()).hexdigest()
 
-    def tokenizer(self) -> ClipTokenizer:
-        """The bundle's tokenizer."""
-        return ClipTokenizer.from_file(
-            self.path / MERGES, context_length=self.manifest.context_length
-        )
+    @property
+    def _tokenizer_files(self) -> tuple[str, ...]:
+        """The files that make up the tokenizer."""
+        foreign = HF_TOKENIZER in self.manifest.files
+        return (HF_TOKENIZER, HF_SETTINGS) if foreign else (MERGES,)
+
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer.
+
+        Raises:
+            BundleError: its files are damaged.
+            BackendUnavailableError: it needs a package that is not installed.
+        """
+        length, first = self.manifest.context_length, self.path / self._tokenizer_files[0]
+        if first == self.path / MERGES:
+            full = self.manifest.full_rows
+            return ClipTokenizer.from_file(first, context_length=length, full_rows=full)
+        settings = HfSettings.from_file(self.path / HF_SETTINGS)
+        return HfTokenizer(first, settings, context_length=length)
 
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class TextStore:
         self, bundle: Bundle, *, folder: Path | None = None, max_bytes: int = _MAX_BYTES
     ) -> None:
         self.problem: str | None = None
-        self._model, self._width = bundle.fingerprint, bundle.manifest.embed_dim
+        self._model, self._width = bundle.text_fingerprint, bundle.manifest.embed_dim
         self._folder, self._max_bytes = folder, max_bytes
         self._readable = True
 

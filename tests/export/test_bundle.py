@@ -1,17 +1,26 @@
 """A bundle is written whole or not at all."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import load_model
-from atas_deploy.core.bundle import Bundle
-from atas_deploy.core.errors import CheckpointError, ConfigError, OutputError, ParityError
+from atas_deploy.core.bundle import IMAGE_DATA, Bundle, FileRecord, record_files
+from atas_deploy.core.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    OutputError,
+    ParityError,
+)
 from atas_deploy.export import bundle as exporter
-from atas_deploy.export.bundle import export_bundle
+from atas_deploy.export.bundle import encoder_settings, export_bundle
 
 OLD_MANIFEST = '{"format": "atas-deploy-bundle", "format_version": 0}'
 
@@ -65,17 +74,50 @@ def test_other_readout(model: ClipModel, bundle: Bundle, tmp_path: Path) -> None
     """Another read-out is another image graph; licence and name may be given."""
     other = export_bundle(model, tmp_path / "b", readout="maskclip", license_id="MIT")
     assert (other.manifest.readout, other.manifest.license) == ("maskclip", "MIT")
-    assert other.manifest.files["image_encoder.onnx"] != bundle.manifest.files["image_encoder.onnx"]
+    assert other.fingerprint != bundle.fingerprint
+    assert other.text_fingerprint == bundle.text_fingerprint
     with pytest.raises(ConfigError, match="'sharp' is unknown"):
         export_bundle(model, tmp_path / "c", readout="sharp")
 
 
+def test_graphs_that_one_file_cannot_hold(model: ClipModel, bundle: Bundle, tmp_path: Path) -> None:
+    """Weights beside the graphs are recorded, verified and proved; the features are the same."""
+    large = export_bundle(model, tmp_path / "a", largest_file=10_000)
+    assert {"image_encoder.onnx.data", "text_encoder.onnx.data"} <= set(large.manifest.files)
+    assert large.manifest.weight_storage == "fp16"
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), dtype=np.uint8)
+    moved = Bundle.open(large.path.rename(tmp_path / "b"))
+    got, expected = (OrtBackend(b).encode_images(images) for b in (moved, bundle))
+    np.testing.assert_array_equal(got.dense, expected.dense)
+    data = moved.path / "image_encoder.onnx.data"
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"image_encoder\.onnx\.data has changed"):
+        moved.verify()
+
+
+def test_other_weights_beside_an_equal_graph_are_another_model(bundle: Bundle) -> None:
+    """The fingerprint, by which text features are kept, covers them."""
+    prints = set()
+    for digest in ("0" * 64, "1" * 64):
+        files = {**bundle.manifest.files, IMAGE_DATA: FileRecord(sha256=digest, size=1)}
+        prints.add(Bundle(bundle.path, replace(bundle.manifest, files=files)).fingerprint)
+    assert len(prints | {bundle.fingerprint}) == 3
+
+
+def test_finer_grid_and_windows_are_recorded(model: ClipModel, tmp_path: Path) -> None:
+    """Stride and window are in the manifest, and a bundle exported again keeps them."""
+    first = export_bundle(model, tmp_path / "a", stride=8, attention_window=2)
+    manifest = first.manifest
+    assert (manifest.stride, manifest.attention_window, manifest.multiple) == (8, 2, 16)
+    images = np.zeros((1, 32, 48, 3), np.uint8)
+    assert OrtBackend(first).encode_images(images).dense.shape == (1, 4, 6, 24)
+    loaded = load_model(first.path)
+    settings = encoder_settings(loaded, readout="naclip")
+    assert settings == {"readout": "naclip", "stride": 8, "attention_window": 2}
+
+
 def test_bundle_without_weights_cannot_be_exported(bundle: Bundle, tmp_path: Path) -> None:
     """Graphs alone do not make a model."""
-    from dataclasses import replace
-
-    from atas_deploy.core.bundle import record_files
-
     for name in bundle.manifest.files:
         if name != "weights.safetensors":
             (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -124,7 +166,7 @@ def test_the_current_folder_is_kept(
 def no_graphs(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
     """Take graphs and their proof from the finished bundle, to save time."""
 
-    def copy(folder: Path, _: object) -> str:
+    def copy(folder: Path, *_: object, **__: object) -> str:
         for name in ("image_encoder.onnx", "text_encoder.onnx"):
             (folder / name).write_bytes((bundle.path / name).read_bytes())
         return "fp16"

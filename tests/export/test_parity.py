@@ -13,7 +13,7 @@ from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import ParityError
 from atas_deploy.export import parity
 from atas_deploy.export.bundle import Towers, prove_graphs
-from atas_deploy.export.cases import Cases, image_cases
+from atas_deploy.export.cases import Cases, image_batches, image_cases
 from atas_deploy.export.parity import Comparison, Limits, TorchReference, check, compare
 
 
@@ -67,12 +67,9 @@ def test_reference_that_is_not_open_clip_is_found(model: ClipModel, towers: Towe
             features = super().encode_images(images)
             return ImageFeatures(features.dense, features.image[..., ::-1])
 
-    images = image_cases(patch_size=16, trained_grid=(4, 4))
-    cases = Cases(images=images, tokens=[])
+    cases = Cases(images=image_batches((64, 64)), tokens=[])
     with pytest.raises(ParityError, match=r"against open_clip\): output image"):
-        parity.prove_reference(
-            Off(towers.image, towers.text), model.model, towers.image, cases, size=(64, 64)
-        )
+        parity.prove_reference(Off(towers.image, towers.text), model.model, towers.image, cases)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +115,9 @@ def test_comparison_measures_what_it_says() -> None:
 def test_cases_cover_what_matters() -> None:
     """Batches of 1 and 3; the trained size, others, and some that are not square."""
     photo = np.zeros((30, 40, 3), np.uint8)
-    shapes = [b.shape for b in image_cases(patch_size=16, trained_grid=(4, 4))]
+    shapes = [b.shape for b in image_cases(trained_size=(64, 64), multiple=16)]
     assert {shape[0] for shape in shapes} == {1, 3}
     assert (1, 64, 64, 3) in shapes
     assert sum(h != w for _, h, w, _ in shapes) >= 4
-    with_photos = image_cases(patch_size=16, trained_grid=(4, 4), photos=[photo] * 4)
+    with_photos = image_cases(trained_size=(64, 64), multiple=16, photos=[photo] * 4)
     assert any((batch == 0).all() and len(batch) == 4 for batch in with_photos)

@@ -1,7 +1,10 @@
 """Weights stored as float16 give the very same float32 numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -15,6 +18,7 @@ from atas_deploy.export.storage import (
     compact_state,
     fits_fp16,
     round_weights,
+    save_graph,
     store_weights,
     weight_storage,
 )
@@ -22,21 +26,20 @@ from atas_deploy.export.storage import (
 SHAPE = (64, 128)
 
 
-def graph_of(weights: np.ndarray) -> onnx.ModelProto:
+def graph_of(weights: np.ndarray) -> ir.Model:
     """A graph that multiplies its input by a weight matrix."""
-    shapes = {"x": ("n", SHAPE[0]), "y": ("n", SHAPE[1])}
+    shapes = {"x": ("n", SHAPE[0]), "y": ("n", weights.shape[1])}
     x, y = (helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in shapes.items())
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     initializer = numpy_helper.from_array(weights, "w")
     graph = helper.make_graph([node], "g", [x], [y], initializer=[initializer])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    opsets = [helper.make_opsetid("", 20)]
+    return ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
 
 
-def run(proto: onnx.ModelProto) -> np.ndarray:
+def run(path: Path) -> np.ndarray:
     """The weights as the graph sees them: its output for a unit matrix."""
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     result: np.ndarray = session.run(None, {"x": np.eye(SHAPE[0], dtype=np.float32)})[0]
     return result
 
@@ -49,32 +52,48 @@ def half() -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def test_exact_weights_are_halved_bit_by_bit(half: np.ndarray) -> None:
-    """The file shrinks and the arithmetic sees the same bits."""
-    proto = graph_of(half)
-    size = proto.ByteSize()
-    assert store_weights(proto) == 1
-    assert weight_storage(proto) == "fp16"
-    assert proto.ByteSize() < 0.6 * size
-    onnx.checker.check_model(proto, full_check=True)
-    np.testing.assert_array_equal(run(proto).view(np.uint32), half.view(np.uint32))
+@pytest.mark.parametrize(("largest", "files"), [(10**6, 1), (16_000, 2)])
+def test_exact_weights_are_halved_bit_by_bit(
+    half: np.ndarray, tmp_path: Path, largest: int, files: int
+) -> None:
+    """The file shrinks and the arithmetic sees the same bits, in one file or in two."""
+    graph, path = graph_of(half), tmp_path / "g.onnx"
+    assert store_weights(graph) == 1
+    assert weight_storage(graph) == "fp16"
+    save_graph(graph, path, largest=largest)
+    assert len(list(tmp_path.iterdir())) == files
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 0.6 * half.nbytes
+    onnx.checker.check_model(path, full_check=True)
+    np.testing.assert_array_equal(run(path).view(np.uint32), half.view(np.uint32))
+
+
+def test_data_file_can_move_with_its_graph(half: np.ndarray, tmp_path: Path) -> None:
+    """The graph names its data file alone, not the folder; large weights lie there only."""
+    (tmp_path / "a").mkdir()
+    half[5, 5] = 1 / 3
+    save_graph(graph_of(half), tmp_path / "a/g.onnx", largest=0)
+    assert (tmp_path / "a/g.onnx").stat().st_size < 1000
+    (tmp_path / "a").rename(tmp_path / "b")
+    np.testing.assert_array_equal(run(tmp_path / "b/g.onnx"), half)
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["g.onnx", "g.onnx.data"]
 
 
 @pytest.mark.parametrize("value", [1 / 3, 1e-9, 65505, 1e9])
-def test_one_inexact_weight_keeps_the_tensor(half: np.ndarray, value: float) -> None:
+def test_one_inexact_weight_keeps_the_tensor(
+    half: np.ndarray, tmp_path: Path, value: float
+) -> None:
     """Too fine, too small or too large: the whole tensor stays float32."""
     half[5, 5] = value
-    proto = graph_of(half)
-    assert store_weights(proto) == 0
-    assert weight_storage(proto) == "fp32"
-    np.testing.assert_array_equal(run(proto), half)
+    graph = graph_of(half)
+    assert store_weights(graph) == 0
+    assert weight_storage(graph) == "fp32"
+    save_graph(graph, tmp_path / "g.onnx")
+    np.testing.assert_array_equal(run(tmp_path / "g.onnx"), half)
 
 
 def test_small_tensors_stay() -> None:
     """A cast for every bias would cost more than it saves."""
-    proto = graph_of(np.zeros(SHAPE, np.float32))
-    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 4), np.float32), "w"))
-    assert store_weights(proto) == 0
+    assert store_weights(graph_of(np.zeros((64, 63), np.float32))) == 0
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)))
