@@ -28,6 +28,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from process_memory import forget_peak, peak
 
 from atas_deploy import Segmenter, __version__
 from atas_deploy.core.classes import parse_classes
@@ -216,18 +217,6 @@ def plain(dense: np.ndarray, queries: np.ndarray) -> np.ndarray:
         cv2.resize(np.ascontiguousarray(logits[..., q]), SIZE[::-1]) for q in range(len(queries.T))
     ]
     return np.stack(maps).argmax(axis=0) + 1
-
-
-def forget_peak() -> int:
-    """Start the peak memory of this process anew; return what is resident now, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak()
-
-
-def peak() -> int:
-    """Most resident memory of this process since then, in bytes."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 
 
 def memory(folder: Path, *, frames: int, images: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class ImageFeatures:
     """Features of a batch of images, both L2-normalised.
 
     Attributes:
-        dense: (B, h, w, D) float32, one vector a patch.
+        dense: (B, h, w, D) float32, one vector a cell.
         image: (B, D) float32, the class token.
     """
 
@@ -32,7 +32,7 @@ class Backend(Protocol):
     device: str
 
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
-        """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the patch size."""
+        """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the manifest's."""
         ...
 
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -40,15 +40,15 @@ class Backend(Protocol):
         ...
 
 
-def check_images(images: npt.NDArray[np.uint8], *, patch_size: int) -> None:
+def check_images(images: npt.NDArray[np.uint8], *, multiple: int) -> None:
     """Refuse a batch that a graph would silently crop or fail on.
 
     Raises:
-        InputError: not (B, H, W, 3) uint8, empty, or H, W are no multiples of the patch size.
+        InputError: not (B, H, W, 3) uint8, empty, or H, W are no multiples of the graph's.
     """
     fits = images.ndim == 4 and images.shape[3] == 3 and images.dtype == np.uint8
-    if not fits or images.size == 0 or images.shape[1] % patch_size or images.shape[2] % patch_size:
+    if not fits or images.size == 0 or images.shape[1] % multiple or images.shape[2] % multiple:
         raise InputError(
             f"Got images of shape {images.shape} and dtype {images.dtype}; expected a batch "
-            f"(B, H, W, 3) of dtype uint8 with H and W multiples of {patch_size}."
+            f"(B, H, W, 3) of dtype uint8 with H and W multiples of {multiple}."
         )

@@ -35,14 +35,14 @@ class OrtBackend:
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
         self.device = device
-        self._patch_size = bundle.manifest.patch_size
+        self._multiple = bundle.manifest.multiple
         self._providers = _providers(device)
         self._image = self._load(bundle.path / IMAGE_ENCODER)
         self._text = self._load(bundle.path / TEXT_ENCODER)
 
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
-        """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the patch size."""
-        check_images(images, patch_size=self._patch_size)
+        """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the manifest's."""
+        check_images(images, multiple=self._multiple)
         with _translated(f"encode images of shape {images.shape}", cure=_SMALLER):
             dense, image = self._image.run(["dense", "image"], {"images": images})
         return ImageFeatures(dense, image)

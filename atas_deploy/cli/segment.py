@@ -100,6 +100,7 @@ def run_segment(
         cache=not no_cache,
         probability=options.npz,
         progress=PromptProgress(progress),
+        tell=None if quiet else say,
     )
     if not quiet:
         _announce(segmenter)
@@ -158,6 +159,8 @@ def _announce(segmenter: "Segmenter") -> None:
         f"against {_count(len(vocabulary.background), 'background word', 'background words')} "
         f"({vocabulary.rule})"
     )
+    if segmenter.preset:
+        say(_settings(segmenter))
     if vocabulary.removed:
         removed = ", ".join(vocabulary.removed)
         say(f"left out of the background, as your classes cover them: {removed}")
@@ -165,6 +168,33 @@ def _announce(segmenter: "Segmenter") -> None:
         say(f'"{name}" is a word here; the list of that name is @{name}')
     if segmenter.cache_problem:
         say(segmenter.cache_problem)
+
+
+def _settings(segmenter: "Segmenter") -> str:
+    """The settings in use under a preset, given ones included, in one line."""
+    protocol = segmenter.protocol
+    row = f" for @{segmenter.row}" if segmenter.row else ""
+    parts = [
+        f"read-out {segmenter.bundle.manifest.readout}",
+        f"short side {segmenter.short_side}",
+        _describe_windows(segmenter),
+        f"scale {segmenter.logit_scale:g}",
+        f"templates {segmenter.templates.name}",
+        f"{len(segmenter.vocabulary.queries)} words",
+        f"background {segmenter.vocabulary.rule}",
+        f"threshold {protocol.threshold:g}" if protocol.threshold else "no threshold",
+        f"refine {protocol.refine}",
+        f"denoise {protocol.denoise:g}" if protocol.denoise else "no denoising",
+    ]
+    return f"preset {segmenter.preset}{row}: {', '.join(parts)}"
+
+
+def _describe_windows(segmenter: "Segmenter") -> str:
+    protocol = segmenter.protocol
+    if protocol.window is None:
+        return "whole pictures"
+    stride = protocol.stride or protocol.window // 2
+    return f"windows of {protocol.window} every {stride} pixels merged as {protocol.merge}"
 
 
 def _conclusion(tally: "Tally", out: Path) -> str:

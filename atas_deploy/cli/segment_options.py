@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from atas_deploy.cli.sections import section
+from atas_deploy.core.presets import PRESETS
 from atas_deploy.runtime.options import FORMATS
 
 
@@ -56,10 +57,8 @@ _OPTIONS = [
     _words(
         "--background",
         metavar="WORDS",
-        default="auto",
-        show_default=True,
         help="What else may be there: auto (a list of generic words), none (every pixel gets a "
-        'class), or words such as "road,wall".',
+        'class), or words such as "road,wall".  [default: auto]',
     ),
     _words(
         "--templates",
@@ -79,7 +78,19 @@ _OPTIONS = [
         metavar="NAME",
         default="atas-tiny",
         show_default=True,
-        help="Name or bundle folder.",
+        help="Name, as ViT-B-16/openai, checkpoint or bundle folder.",
+    ),
+    _model(
+        "--readout",
+        metavar="NAME",
+        help="How dense features are read: vanilla, maskclip, sclip, clearclip or naclip.  "
+        "[default: the bundle's]",
+    ),
+    _model(
+        "--preset",
+        type=click.Choice(list(PRESETS)),
+        help="Settings as published, for the class list if it is a data set's; options given "
+        "beside it win.",
     ),
     _model(
         "--backend", metavar="NAME", default="ort", show_default=True, help="Inference engine: ort."
@@ -112,8 +123,7 @@ _OPTIONS = [
         "--window",
         metavar="PIXELS",
         type=click.IntRange(min=1),
-        help="Encode windows of this many pixels of the encoder's input and merge their features: "
-        "slower.",
+        help="Encode windows of this many pixels of the encoder's input and merge them: slower.",
     ),
     _masks(
         "--stride",
@@ -122,11 +132,20 @@ _OPTIONS = [
         help="From one window to the next.  [default: half a window]",
     ),
     _masks(
+        "--merge",
+        type=click.Choice(["features", "pixels"]),
+        help="What is averaged where windows overlap; pixels as published.  [default: features]",
+    ),
+    _masks(
+        "--denoise",
+        metavar="P",
+        type=click.FloatRange(0, 1),
+        help="Drop classes that are this probable in no cell of a picture.",
+    ),
+    _masks(
         "--refine",
         type=click.Choice(["none", "pamr"]),
-        default="none",
-        show_default=True,
-        help="Fit masks to the colours of the picture: slow.",
+        help="Fit masks to the colours of the picture: slow.  [default: none]",
     ),
     _video(
         "--every",
@@ -175,7 +194,9 @@ _OPTIONS = [
         help="Quality of overlays: 0 is lossless, 51 worst.",
     ),
     _video(
-        "--preset", metavar="NAME", help="Speed of the encoder, by its own name, as in veryfast."
+        "--encoder-preset",
+        metavar="NAME",
+        help="Speed of the encoder, by its own name, as in veryfast.",
     ),
     _output(
         "-o",

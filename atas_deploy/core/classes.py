@@ -25,6 +25,7 @@ __all__ = [
     "MAX_CLASSES",
     "ClassList",
     "ClassSpec",
+    "list_key",
     "list_names",
     "parse_classes",
     "read_class_list",
@@ -60,7 +61,7 @@ def read_class_list(classes: str | Sequence[str]) -> ClassList:
     """
     if isinstance(classes, str) and classes.startswith("@"):
         name = classes[1:].strip()
-        return read_class_file(Path(name)) if _is_file_name(name) else built_in_list(_key(name))
+        return read_class_file(Path(name)) if _is_file_name(name) else built_in_list(list_key(name))
     items = split_list(classes, what="class")
     specs = tuple(make_spec(item, f"Class {i}") for i, item in enumerate(items, 1))
     return ClassList(check_specs(specs))
@@ -97,7 +98,7 @@ def _is_file_name(name: str) -> bool:
     path = Path(name)
     if "/" in name or "\\" in name or path.suffix:
         return True
-    return _key(name).partition(":")[0] not in list_names() and _is_file(path)
+    return list_key(name).partition(":")[0] not in list_names() and _is_file(path)
 
 
 def _is_file(path: Path) -> bool:
@@ -107,6 +108,6 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _key(name: str) -> str:
-    """Built-in names are found in any case, with `_` for `-`."""
+def list_key(name: str) -> str:
+    """A built-in list's name as it is stored: it is found in any case, with `_` for `-`."""
     return name.casefold().replace("_", "-")

@@ -16,10 +16,13 @@ FloatArray = npt.NDArray[np.float32]
 
 DILATIONS = (8, 16)  # those of SCLIP and NACLIP
 ITERATIONS = 10
+REACH = (ITERATIONS + 1) * max(DILATIONS) + 1  # pixels from which a refined value may come
 _RING = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 
 
-def affinity(image: npt.NDArray[np.uint8], *, dilations: Sequence[int] = DILATIONS) -> FloatArray:
+def affinity(
+    image: npt.NDArray[np.uint8] | FloatArray, *, dilations: Sequence[int] = DILATIONS
+) -> FloatArray:
     """Weights of every pixel's neighbours.
 
     k = mean over channels of -|x_i - x_j| / (1e-8 + 0.1 s_i), s_i the standard deviation (unbiased)
@@ -27,7 +30,7 @@ def affinity(image: npt.NDArray[np.uint8], *, dilations: Sequence[int] = DILATIO
     neighbours. Edges are replicated.
 
     Args:
-        image: (H, W, C) uint8.
+        image: (H, W, C) uint8, or float32 in [0, 255].
         dilations: distances of the neighbours, in pixels.
 
     Returns:

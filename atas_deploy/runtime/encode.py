@@ -1,6 +1,6 @@
-"""Pictures to dense features: whole, or by sliding windows that are merged on the patch grid.
+"""Pictures to dense features: whole, or by sliding windows.
 
-B images, H W pixels, h w grid, D embedding width, P patch size
+B images, H W pixels, h w grid, D embedding width, R C windows down and across
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -13,9 +13,20 @@ import numpy.typing as npt
 
 from atas_deploy.backends.base import Backend
 from atas_deploy.core.errors import ConfigError, InputError
-from atas_deploy.core.geometry import Size, encoder_size, resize_image, window_starts
+from atas_deploy.core.geometry import (
+    Size,
+    Tiles,
+    check_short_side,
+    cut_tiles,
+    encoder_size,
+    exact_size,
+    resize_bilinear,
+    resize_image,
+    window_starts,
+)
 from atas_deploy.media.images import read_image
 from atas_deploy.runtime.pipeline import ahead
+from atas_deploy.runtime.windows import PixelWindows, Windows
 
 Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -27,13 +38,15 @@ class Encoded:
 
     Attributes:
         size: (H, W) of the picture.
-        fitted: (H', W', 3) uint8 RGB, the encoder's input.
-        dense: (h, w, D) float32.
+        fitted: (H', W', 3) uint8 RGB, the encoder's input, or what its windows were cut from.
+        dense: (h, w, D) float32, or (R, C, h, w, D) of windows that are merged as pixels.
+        tiles: where those windows lie; None without them.
     """
 
     size: Size
     fitted: Image
     dense: FloatArray
+    tiles: Tiles | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,25 +57,13 @@ class _Fitted:
     image: Image | None
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Sliding windows on the patch grid.
-
-    Attributes:
-        side: length of a window in patches.
-        stride: from one window to the next, in patches.
-    """
-
-    side: int
-    stride: int
-
-
 class ImageEncoder:
     """Encodes pictures of any size.
 
     Args:
         backend: the engine.
-        patch_size: P.
+        cell: pixels along a cell of its grid.
+        multiple: of this, H and W of its images are multiples; None = `cell`.
         short_side: shorter side of the encoder's input in pixels.
         windows: how to cut it; None = whole.
         batch_size: images or windows encoded at once.
@@ -75,21 +76,31 @@ class ImageEncoder:
         self,
         backend: Backend,
         *,
-        patch_size: int,
+        cell: int,
+        multiple: int | None = None,
         short_side: int,
-        windows: Windows | None = None,
+        windows: Windows | PixelWindows | None = None,
         batch_size: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"The batch size is {batch_size}; expected 1 or more.")
-        encoder_size((1, 1), short_side=short_side, patch_size=patch_size)
+        self._cell, self._multiple = cell, multiple or cell
+        check_short_side(short_side, multiple=self._multiple, cell=cell)
         self.short_side, self.windows, self.batch_size = short_side, windows, batch_size
-        self._backend, self._patch_size = backend, patch_size
+        self._backend = backend
 
     def __call__(self, image: Image | str | Path) -> Encoded:
         """Encode one picture: a path, or (H, W, 3) uint8 RGB."""
         fitted, size = self._fit(as_image(image))
-        return Encoded(size, fitted, self.encode([fitted])[0])
+        return Encoded(size, fitted, self.encode([fitted])[0], self.tiles(fitted))
+
+    def tiles(self, fitted: Image) -> Tiles | None:
+        """Where the windows of a fitted picture lie, if they are merged as pixels."""
+        if not isinstance(self.windows, PixelWindows):
+            return None
+        size = fitted.shape[0], fitted.shape[1]
+        side = self.windows.side or max(size)
+        return cut_tiles(size, window=side, stride=self.windows.stride or side)
 
     def stream(
         self, images: Iterable[Image | str | Path], *, every: int = 1
@@ -107,14 +118,19 @@ class ImageEncoder:
             yield from encoded
 
     def encode(self, images: Sequence[Image]) -> FloatArray:
-        """Encode (H, W, 3) uint8 images of one size, multiples of P, to (B, h, w, D) float32.
+        """Encode (H, W, 3) uint8 images of one size, fitted to the encoder.
 
-        Without windows each vector has unit length. With windows a patch gets the mean over those
-        that cover it, not normalised again, so that logits are the means of the windows' logits.
+        Returns:
+            (B, h, w, D) float32; without windows each vector has unit length. With windows a cell
+            gets the mean over those that cover it, not normalised again, so that logits are the
+            means of the windows' logits. With windows that are merged as pixels (B, R, C, h, w, D),
+            each vector of unit length.
         """
         batch = np.stack(images)
-        h, w = batch.shape[1] // self._patch_size, batch.shape[2] // self._patch_size
-        if self.windows is None or self.windows.side >= max(h, w):
+        if (tiles := self.tiles(images[0])) is not None:
+            return self._encode_tiles(batch, tiles)
+        h, w = batch.shape[1] // self._cell, batch.shape[2] // self._cell
+        if not isinstance(self.windows, Windows) or self.windows.side >= max(h, w):
             return self._backend.encode_images(batch).dense
         total: FloatArray | None = None
         covered = np.zeros((len(batch), h, w, 1), np.float32)
@@ -132,7 +148,7 @@ class ImageEncoder:
         self, batch: Image, windows: Windows
     ) -> Iterator[tuple[list[tuple[int, slice, slice]], FloatArray]]:
         """Encode all windows of a batch, some at a time, with their places on the grid."""
-        p, (side, stride) = self._patch_size, (windows.side, windows.stride)
+        p, (side, stride) = self._cell, (windows.side, windows.stride)
         rows, columns = (
             [slice(start, start + min(side, length)) for start in starts]
             for length in (batch.shape[1] // p, batch.shape[2] // p)
@@ -146,9 +162,36 @@ class ImageEncoder:
             ]
             yield some, self._backend.encode_images(np.stack(pixels)).dense
 
+    def _encode_tiles(self, batch: Image, tiles: Tiles) -> FloatArray:
+        """Encode all windows of a batch: (B, R, C, h, w, D)."""
+        height, width = tiles.window
+        fitting = (self._nearest(height), self._nearest(width))
+        places = [(i, y, x) for i in range(len(batch)) for y in tiles.rows for x in tiles.columns]
+        found: list[FloatArray] = []
+        for start in range(0, len(places), self.batch_size):
+            some = places[start : start + self.batch_size]
+            pixels = [
+                resize_bilinear(batch[i, y : y + height, x : x + width], fitting)
+                for i, y, x in some
+            ]
+            found.append(self._backend.encode_images(np.stack(pixels)).dense)
+        features = np.concatenate(found)
+        return features.reshape(
+            len(batch), len(tiles.rows), len(tiles.columns), *features.shape[1:]
+        )
+
+    def _nearest(self, length: int) -> int:
+        """The nearest length in pixels that the encoder takes."""
+        return max(1, round(length / self._multiple)) * self._multiple
+
     def _fit(self, image: Image) -> tuple[Image, Size]:
         size = (image.shape[0], image.shape[1])
-        fitted = encoder_size(size, short_side=self.short_side, patch_size=self._patch_size)
+        if isinstance(self.windows, PixelWindows):
+            exact = exact_size(size, short_side=self.short_side, cell=self._cell)
+            return resize_bilinear(image, exact), size
+        fitted = encoder_size(
+            size, short_side=self.short_side, multiple=self._multiple, cell=self._cell
+        )
         return resize_image(image, fitted), size
 
     def _batches(
@@ -186,37 +229,8 @@ class ImageEncoder:
                     if picture.image is None:
                         yield None
                     else:
-                        yield Encoded(picture.size, picture.image, next(features))
-
-
-def snap_windows(window: int | None, stride: int | None, *, patch_size: int) -> Windows | None:
-    """Round a window and its stride, in pixels of the encoder's input, to whole patches.
-
-    Args:
-        window: side of a window; None = no windows.
-        stride: from one window to the next; None = half a window.
-        patch_size: P.
-
-    Raises:
-        ConfigError: a stride without a window, less than a patch, or gaps between windows.
-    """
-    if window is None:
-        if stride is not None:
-            raise ConfigError(f"Got a stride of {stride} without a window; give --window too.")
-        return None
-    stride = max(patch_size, window // 2) if stride is None else stride
-    for name, length in (("window", window), ("stride", stride)):
-        if length < patch_size:
-            raise ConfigError(
-                f"The {name} is {length} pixels; expected at least a patch, {patch_size}."
-            )
-    if stride > window:
-        raise ConfigError(
-            f"The stride, {stride}, is longer than the window, {window}, and would leave gaps; "
-            "give a stride up to the window."
-        )
-    side = round(window / patch_size)
-    return Windows(side, min(side, round(stride / patch_size)))
+                        tiles = self.tiles(picture.image)
+                        yield Encoded(picture.size, picture.image, next(features), tiles)
 
 
 def as_image(item: Image | str | Path) -> Image:

@@ -36,14 +36,14 @@ class SegmentJob:
         options: what to write, and of what.
 
     Raises:
-        ConfigError: the encoder or preset asked for cannot be used.
+        ConfigError: the encoder, or preset of it, asked for cannot be used.
     """
 
     def __init__(
         self, segmenter: Segmenter, out: Path, *, progress: Progress, options: JobOptions
     ) -> None:
-        if options.encoder or options.preset:  # now rather than at the first video
-            choose_encoder(options.encoder, crf=options.crf, preset=options.preset)
+        if options.encoder or options.encoder_preset:  # now rather than at the first video
+            choose_encoder(options.encoder, crf=options.crf, preset=options.encoder_preset)
         self._segmenter, self._options, self._progress = segmenter, options, progress
         self._files = RunFiles(out, options.shard)
         self._record = RunRecord(

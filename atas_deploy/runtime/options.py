@@ -27,7 +27,7 @@ class JobOptions:
         max_frames: frames read of each video; None = all.
         encoder: of overlay videos; None = the best H.264 encoder there is.
         crf: quality of overlay videos, 0 (lossless) to 51.
-        preset: speed of the encoder; None = its default.
+        encoder_preset: speed of the encoder; None = its default.
         shard: (i, n): do the i-th of n parts, from 1.
         resume: go on with an earlier run.
         force: replace existing results.
@@ -49,7 +49,7 @@ class JobOptions:
     max_frames: int | None = None
     encoder: str | None = None
     crf: int = 20
-    preset: str | None = None
+    encoder_preset: str | None = None
     shard: Shard | None = None
     resume: bool = False
     force: bool = False

@@ -22,8 +22,8 @@ Settings = dict[str, Any]
 def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
     """What decides masks and files; runs with equal settings may go on with each other."""
     vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
-    windows = segmenter.encoder.windows
     settings = {
+        "preset": segmenter.preset and {"name": segmenter.preset, "row": segmenter.row},
         "model": {
             "name": manifest.name,
             "readout": manifest.readout,
@@ -40,13 +40,19 @@ def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
         "templates": asdict(segmenter.templates),
         "logit_scale": segmenter.logit_scale,
         "threshold": segmenter.threshold,
+        "denoise": segmenter.denoise,
         "short_side": segmenter.short_side,
-        "windows": None if windows is None else asdict(windows),
+        "windows": _windows(segmenter),
         "refine": segmenter.refine,
         **options.settings(),
     }
     plain: Settings = json.loads(json.dumps(settings))  # as it will be read again
     return plain
+
+
+def _windows(segmenter: Segmenter) -> Settings | None:
+    windows = segmenter.encoder.windows
+    return None if windows is None else {"merge": segmenter.protocol.merge, **asdict(windows)}
 
 
 @dataclass(slots=True)

@@ -5,8 +5,7 @@ Q queries, D embedding width
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +15,29 @@ from atas_deploy.backends.base import Backend
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
-from atas_deploy.core.masks import label_map, refined_label_map
+from atas_deploy.core.masks import (
+    LabelMap,
+    background_only,
+    competing_queries,
+    label_map,
+    merged_label_map,
+    refined_label_map,
+    refined_merged_label_map,
+    widen,
+)
+from atas_deploy.core.presets import choose_protocol
 from atas_deploy.core.results import Segmentation
 from atas_deploy.core.templates import resolve_templates
 from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.models import open_model
-from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder, snap_windows
+from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder
+from atas_deploy.runtime.settle import check_choice, settle
 from atas_deploy.runtime.temporal import Smoother
 from atas_deploy.runtime.text import TextFeatures
 from atas_deploy.runtime.text_store import TextStore
+from atas_deploy.runtime.windows import choose_windows
 
 BACKENDS = {"ort": OrtBackend}
-REFINEMENTS = ("none", "pamr")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,24 +58,43 @@ class Segmenter:
         >>> for result in segmenter.stream(frames): ... # any length, flat memory
 
     Args:
-        model: embedded name, bundle folder or open bundle.
+        model: name, bundle folder, model folder, checkpoint or open bundle; see
+            `atas_deploy.models.open_model`.
         classes: "dog|puppy,grass", "@names.txt", a built-in list such as "@voc20", or a sequence;
             see `atas_deploy.core.classes`.
-        background: "auto", "none", or a list of words; see `atas_deploy.core.vocabulary`.
-        threshold: least softmax probability of a pixel that keeps its class, in [0, 1].
+        preset: "maskclip", "sclip", "clearclip" or "naclip": settings as published, for the class
+            list given if the papers have numbers for it; see `atas_deploy.core.presets`. What is
+            given beside it wins. In what follows None stands for the preset's value, or without a
+            preset for the default that is named.
+        readout: how dense features are read; None = the bundle's own.
+        background: "auto" (the default), "none", or a list of words; see
+            `atas_deploy.core.vocabulary`.
+        threshold: least softmax probability of a pixel that keeps its class, in [0, 1]; None = 0.
+        denoise: least softmax probability that a class must reach in some cell of a picture to
+            compete in it, in [0, 1]; None = 0. In a video each frame decides for itself.
         probability: whether results hold the probability of every pixel; slow with many words.
         templates: name of a set, "@file", or prompts with one `{}` each; see
-            `atas_deploy.core.templates`.
+            `atas_deploy.core.templates`; None = "default".
         short_side: shorter side of the encoder's input in pixels; None = the model's own.
-        window: side of sliding windows in pixels of that input, rounded to patches; None = whole.
+        window: side of sliding windows in pixels of that input; None = whole.
         stride: from one window to the next in pixels; None = half a window.
-        refine: "none", or "pamr" to pull masks to the edges of the picture; slow with many words.
+        merge: what is averaged where windows overlap: "features" (the default; windows lie on the
+            patch grid), or the logits of "pixels", as published; see
+            `atas_deploy.core.masks.merged`.
+        refine: "none" (the default), or "pamr" to pull masks to the edges of the picture; slow with
+            many words.
         logit_scale: factor on cosine similarities; None = the model's own.
         backend: "ort".
         device: "cpu", "cuda" or "cuda:N".
         batch_size: images or windows encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
+        tell: called with one line when the model must be exported first.
+
+    Attributes:
+        preset: its name, or None.
+        row: the class list whose settings were taken from the preset; "" = its general ones.
+        protocol: the settings in use, given ones included.
 
     Raises:
         ConfigError: an argument cannot be used.
@@ -78,56 +107,82 @@ class Segmenter:
         model: str | Path | Bundle = "atas-tiny",
         classes: str | Sequence[str] = (),
         *,
-        background: str | Sequence[str] = "auto",
+        preset: str | None = None,
+        readout: str | None = None,
+        background: str | Sequence[str] | None = None,
         threshold: float | None = None,
+        denoise: float | None = None,
         probability: bool = False,
-        templates: str | Sequence[str] = "default",
+        templates: str | Sequence[str] | None = None,
         short_side: int | None = None,
         window: int | None = None,
         stride: int | None = None,
-        refine: str = "none",
+        merge: str | None = None,
+        refine: str | None = None,
         logit_scale: float | None = None,
         backend: str = "ort",
         device: str = "cpu",
         batch_size: int = 1,
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        _check_number("threshold", threshold, "a probability in [0, 1]", lambda p: 0 <= p <= 1)
-        _check_number("logit scale", logit_scale, "a number above 0", lambda s: 0 < s < np.inf)
-        for name, length in (("short side", short_side), ("window", window), ("stride", stride)):
-            _check_number(name, length, "a number of pixels", lambda x: x == int(x))
-        _check_choice("backend", backend, BACKENDS)
-        _check_choice("refinement", refine, REFINEMENTS)
-        vocabulary = build_vocabulary(classes, background=background)
-        self.templates = resolve_templates(templates)
-        self.bundle = open_model(model)
-        manifest = self.bundle.manifest
-        self.logit_scale = manifest.logit_scale if logit_scale is None else logit_scale
-        self.threshold, self.probability, self.refine = threshold, probability, refine
+        check_choice("backend", backend, BACKENDS)
+        choice = choose_protocol(preset, classes)
+        self.preset, self.row = preset, choice.row
+        self.protocol = settle(
+            choice.protocol,
+            readout=readout,
+            background=background,
+            threshold=threshold,
+            denoise=denoise,
+            templates=templates,
+            short_side=short_side,
+            window=window,
+            stride=stride,
+            merge=merge,
+            refine=refine,
+            logit_scale=logit_scale,
+        )
+        vocabulary = build_vocabulary(choice.classes, background=self.protocol.background)
+        self.templates = resolve_templates(self.protocol.templates)
+        self.bundle = open_model(model, readout=self.protocol.readout, tell=tell)
+        self.logit_scale = self.protocol.logit_scale or self.bundle.manifest.logit_scale
+        self.threshold, self.denoise = self.protocol.threshold, self.protocol.denoise
+        self.refine, self.probability = self.protocol.refine, probability
         self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
-        self.encoder = ImageEncoder(
+        self.encoder = self._make_encoder(batch_size)
+        self._store = TextStore(self.bundle) if cache else None
+        self._text = self._make_text(progress)
+        self._background = self.protocol.background
+        self._words = self._encode_words(vocabulary)
+
+    def _make_encoder(self, batch_size: int) -> ImageEncoder:
+        protocol, manifest = self.protocol, self.bundle.manifest
+        grid = {"cell": manifest.cell, "multiple": manifest.multiple}
+        return ImageEncoder(
             self.backend,
-            patch_size=manifest.patch_size,
-            short_side=manifest.short_side if short_side is None else short_side,
-            windows=snap_windows(window, stride, patch_size=manifest.patch_size),
+            **grid,
+            short_side=protocol.short_side or manifest.short_side,
+            windows=choose_windows(protocol.window, protocol.stride, merge=protocol.merge, **grid),
             batch_size=batch_size,
         )
-        self._store = TextStore(self.bundle) if cache else None
-        self._text = TextFeatures(
+
+    def _make_text(self, progress: Callable[[int, int], None] | None) -> TextFeatures:
+        return TextFeatures(
             self.backend,
             self.bundle.tokenizer(),
             templates=self.templates.prompts,
             store=self._store,
             progress=progress,
         )
-        self._background = background
-        self._words = self._encode_words(vocabulary)
 
     def set_classes(
         self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
     ) -> None:
         """Change the class list; words seen before cost nothing, no graph is touched.
+
+        The settings stay as they are, also those of a preset that has others for the new list.
 
         Args:
             classes: as for the class.
@@ -209,41 +264,43 @@ class Segmenter:
             for picture in pictures:
                 if picture is not None:
                     smoothed = smoother(picture.dense)
-                    result = self._label(Encoded(picture.size, picture.fitted, smoothed))
+                    result = self._label(replace(picture, dense=smoothed))
                 yield result
 
     def _label(self, picture: Encoded) -> Segmentation:
         words = self._words  # one list for a picture, even if another thread changes it
-        query_class = words.vocabulary.query_class
-        if self.refine == "pamr":
-            found = refined_label_map(
-                picture.dense,
-                words.queries,
-                query_class,
-                image=picture.fitted,
-                size=picture.size,
-                threshold=self.threshold,
-            )
+        queries, query_class = words.queries, words.vocabulary.query_class
+        if self.denoise:
+            kept = competing_queries(picture.dense, queries, query_class, least=self.denoise)
+            if kept.any():
+                found = self._masks(picture, queries[:, kept], query_class[kept])
+                found = widen(found, query_class)
+            else:
+                found = background_only(picture.size, query_class)
         else:
-            found = label_map(
-                picture.dense,
-                words.queries,
-                query_class,
-                size=picture.size,
-                threshold=self.threshold,
-                probability=self.probability,
-            )
+            found = self._masks(picture, queries, query_class)
         probability = found.probability if self.probability else None
         return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)
 
-
-def _check_number(
-    what: str, got: float | None, expected: str, fits: Callable[[float], bool]
-) -> None:
-    if got is not None and not (isinstance(got, Real) and np.isfinite(got) and fits(got)):
-        raise ConfigError(f"The {what} is {got!r}; expected {expected}.")
-
-
-def _check_choice(what: str, got: str, known: Iterable[str]) -> None:
-    if got not in (names := list(known)):
-        raise ConfigError(f'Unknown {what} "{got}"; expected {", ".join(names)}.')
+    def _masks(
+        self,
+        picture: Encoded,
+        queries: npt.NDArray[np.float32],
+        query_class: npt.NDArray[np.intp],
+    ) -> LabelMap:
+        """Label a picture with the queries that compete in it, (D, Q) and (Q,)."""
+        place = picture.dense, queries, query_class
+        size, tiles, threshold = picture.size, picture.tiles, self.threshold
+        if self.refine == "pamr":
+            image = picture.fitted
+            if tiles is None:
+                return refined_label_map(*place, image=image, size=size, threshold=threshold)
+            return refined_merged_label_map(
+                *place, tiles=tiles, image=image, size=size, threshold=threshold
+            )
+        sure = self.probability
+        if tiles is None:
+            return label_map(*place, size=size, threshold=threshold, probability=sure)
+        return merged_label_map(
+            *place, tiles=tiles, size=size, threshold=threshold, probability=sure
+        )

@@ -1,6 +1,6 @@
 """Features of a video over time: an exponential average that starts anew at scene cuts.
 
-h w grid, D embedding width
+h w grid, R C windows, D embedding width
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ class Smoother:
         self._past: FloatArray | None = None
 
     def __call__(self, dense: FloatArray) -> FloatArray:
-        """Average the next frame's features, (h, w, D), into the past."""
+        """Average the next frame's features, (h, w, D) or (R, C, h, w, D), into the past."""
         if not self._weight:
             return dense
         if self._past is not None and not is_cut(self._past, dense):
@@ -44,13 +44,14 @@ class Smoother:
 
 
 def is_cut(past: FloatArray, present: FloatArray) -> bool:
-    """Whether two maps of features, (h, w, D), belong to different scenes.
+    """Whether two maps of features, (..., D), belong to different scenes.
 
     They do if features at the same places do not correlate, after what all places have in common
     is taken away, or if their sizes differ.
     """
     if past.shape != present.shape:
         return True
-    common = (past.mean(axis=(0, 1)) + present.mean(axis=(0, 1))) / 2
+    places = tuple(range(past.ndim - 1))
+    common = (past.mean(axis=places) + present.mean(axis=places)) / 2
     a, b = (past - common).ravel(), (present - common).ravel()
     return bool(a @ b < _CUT * np.sqrt((a @ a) * (b @ b)))

@@ -89,7 +89,7 @@ class _Video:
                 size=work.folder.overlay_size(self._reader.size),
                 encoder=options.encoder,
                 crf=options.crf,
-                preset=options.preset,
+                preset=options.encoder_preset,
             )
             self._overlay = stack.enter_context(writer)
             work.note(writer.encoder_note)

@@ -108,7 +108,7 @@ def test_told_while_a_video_is_finished(
     """A signal after the last frame leaves a whole video under its name, as its last line says."""
     out = tmp_path / "out"
     source = clip(tmp_path / "clip.mp4", 60)
-    process = start_segment(source, "--out", out, "--encoder", "av1", "--preset", "2")
+    process = start_segment(source, "--out", out, "--encoder", "av1", "--encoder-preset", "2")
     journal = out / "results.jsonl.part"
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= 60):
         assert process.poll() is None
