@@ -19,7 +19,10 @@ class Heads(NamedTuple):
 
 
 class Rotary(NamedTuple):
-    """Rotary position embedding of N patches: cosines and sines of their angles, each (N, E)."""
+    """Rotary position embedding of N patches: cosines and sines of their angles.
+
+    Each is (N, E), or (B, 1, N, E) where the pictures of a batch, or their windows, differ.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -81,7 +84,7 @@ def rotate(x: Tensor, rotary: Rotary | None) -> Tensor:
     """
     if rotary is None:
         return x
-    prefix = x.shape[2] - rotary.cos.shape[0]
+    prefix = x.shape[2] - rotary.cos.shape[-2]
     patches = x[:, :, prefix:]
     turned = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)
     patches = patches * rotary.cos + turned * rotary.sin

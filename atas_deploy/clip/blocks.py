@@ -9,7 +9,7 @@ from typing import Any
 
 from open_clip.transformer import ResidualAttentionBlock
 from timm.layers.attention import Attention
-from timm.models.eva import EvaAttention, EvaBlock
+from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -72,12 +72,15 @@ class ViTBlock:
 class RotaryBlock:
     """A block of timm's `Eva`: EVA02-CLIP, with a norm inside the attention and no bias on k."""
 
-    def __init__(self, block: EvaBlock) -> None:
-        self.block = block
+    def __init__(self, block: EvaBlock | EvaBlockPostNorm) -> None:
+        self.block: Any = block
 
     def project(self, tokens: Tensor, rotary: Rotary | None = None) -> Heads:
         """(B, T, V) -> q, k, v, q and k of the patches rotated."""
-        attn, tokens = self.block.attn, self.block.norm1(tokens)
+        return self._heads(self.block.norm1(tokens), rotary)
+
+    def _heads(self, tokens: Tensor, rotary: Rotary | None) -> Heads:
+        attn = self.block.attn
         if attn.qkv is None:
             flat = [project(tokens) for project in (attn.q_proj, attn.k_proj, attn.v_proj)]
         else:
@@ -101,6 +104,26 @@ class RotaryBlock:
         return update if gamma is None else gamma * update
 
 
+class PostNormBlock(RotaryBlock):
+    """A block of timm's `Eva` with its norms behind attention and MLP: EVA02-E."""
+
+    def project(self, tokens: Tensor, rotary: Rotary | None = None) -> Heads:
+        """(B, T, V) -> q, k, v."""
+        return self._heads(tokens, rotary)
+
+    def output(self, context: Tensor) -> Tensor:
+        """(B, K, T, E) -> (B, T, V)."""
+        attn = self.block.attn
+        update: Tensor = self.block.norm1(attn.proj(attn.norm(merge_heads(context))))
+        return update
+
+    def finish(self, tokens: Tensor, update: Tensor) -> Tensor:
+        """(B, T, V), (B, T, V) -> (B, T, V)."""
+        tokens = tokens + update
+        finished: Tensor = tokens + self.block.norm2(self.block.mlp(tokens))
+        return finished
+
+
 def as_block(module: nn.Module) -> Block | None:
     """The block behind the common interface; None if its attention cannot be taken apart."""
     attn: Any = getattr(module, "attn", None)
@@ -109,6 +132,9 @@ def as_block(module: nn.Module) -> Block | None:
     plain = getattr(attn, "gate", None) is None
     if type(module) is TimmBlock and type(attn) is Attention and plain:
         return ViTBlock(module)
-    if type(module) is EvaBlock and type(attn) is EvaAttention and plain and not attn.rotate_half:
-        return RotaryBlock(module)
+    if type(attn) is EvaAttention and plain and not attn.rotate_half:
+        if type(module) is EvaBlock:
+            return RotaryBlock(module)
+        if type(module) is EvaBlockPostNorm:
+            return PostNormBlock(module)
     return None

@@ -10,7 +10,7 @@ import open_clip
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from atas_deploy.clip.text import OpenClip, TextEncoder, check_text_tower
-from atas_deploy.clip.vit import check_tower
+from atas_deploy.clip.towers import open_tower
 from atas_deploy.core.bundle import HF_SETTINGS, HF_TOKENIZER, MERGES, MODEL_CONFIG
 from atas_deploy.core.errors import CheckpointError, ConfigError
 from atas_deploy.core.files import atomic_path, output_error
@@ -116,7 +116,7 @@ def build_model(config: Mapping[str, Any]) -> OpenClip:
         raise ConfigError(
             f"open_clip cannot build a model from this configuration ({exc}); check {MODEL_CONFIG}."
         ) from exc
-    check_tower(model.visual)
+    open_tower(model.visual)
     check_text_tower(getattr(model, "text", model))
     model.eval()
     return model

@@ -40,44 +40,34 @@ def resize_positions(positions: Tensor, *, trained: Grid, grid: Grid) -> Tensor:
 
 
 def rotary_positions(
-    like: Tensor,
-    *,
-    grid: Grid,
-    part: Grid,
-    reference: Grid | None,
-    width: int,
-    temperature: float,
+    grid: Grid, like: Tensor, *, reference: Grid | None, width: int, temperature: float
 ) -> Rotary:
-    """Angles of axial rotary position embedding, computed for the grid at hand.
+    """Angles of axial rotary position embedding, computed for the grid at hand in float32 or more.
 
     A patch in row y and column x turns its channels by y' f_j (first half) and x' f_j (second
     half), two neighbouring channels at a time, with f_j = temperature^(-4 j / E) and
     y' = y h_ref / h, x' = x w_ref / w.
 
     Args:
+        grid: (h, w).
         like: a tensor of the dtype and device wanted.
-        grid: (h, w) of the whole picture.
-        part: (rows, columns) wanted, from the top left; attention sees differences only, so the
-            angles of one window serve all.
         reference: (h_ref, w_ref) of the grid that the angles were made for; None = as it is.
         width: E.
         temperature: base of the frequencies.
 
     Returns:
-        Cosines and sines, (rows * columns, E).
+        Cosines and sines, (h * w, E).
 
     Source: Fang et al., "EVA-02", 2023; recomputed for each grid as CLIPSelf does.
     """
-    exponents = torch.arange(width // 4, dtype=torch.float64, device=like.device) * (4 / width)
-    frequencies = (temperature**-exponents).to(like.dtype)
-    angles = []
-    for axis in (0, 1):
-        place = torch.arange(part[axis], device=like.device).to(like.dtype)
-        if reference is not None:
-            place = place * reference[axis] / grid[axis]
-        angles.append(place[:, None] * frequencies)
-    rows, columns = part
-    y = angles[0][:, None, :].expand(rows, columns, -1)
-    x = angles[1][None, :, :].expand(rows, columns, -1)
-    both = torch.cat([y, x], dim=-1).flatten(0, 1).repeat_interleave(2, dim=-1)
-    return Rotary(both.cos(), both.sin())
+    dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
+    exponents = torch.arange(width // 4, dtype=torch.float64, device=device) * (4 / width)
+    frequencies = (temperature**-exponents).to(dtype)
+    h, w = grid
+    y, x = (torch.arange(length, device=device).to(dtype) for length in grid)
+    if reference is not None:
+        y, x = y * reference[0] / h, x * reference[1] / w
+    rows = (y[:, None] * frequencies)[:, None].expand(h, w, -1)
+    columns = (x[:, None] * frequencies)[None].expand(h, w, -1)
+    angles = torch.cat([rows, columns], dim=-1).flatten(0, 1).repeat_interleave(2, dim=-1)
+    return Rotary(angles.cos().to(like.dtype), angles.sin().to(like.dtype))

@@ -42,11 +42,15 @@ class Tower(Protocol):
     embed_dim: int
     pools_patches: bool
 
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the tower is set to gradient checkpointing."""
+
     def tokens(self, patches: Tensor, grid: Grid) -> Tensor:
         """Embedded patches (B, N, V) -> (B, T, V) in front of the first block."""
 
-    def rotary(self, like: Tensor, grid: Grid, part: Grid) -> Rotary | None:
-        """Rotary positions of a part of the grid, None if the tower has none."""
+    def rotary(self, like: Tensor, grid: Grid) -> Rotary | None:
+        """Rotary positions of the grid, None if the tower has none."""
 
     def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Final norm and projection.
@@ -70,6 +74,11 @@ class NativeTower:
         self.embed_dim = int(visual.output_dim)
         self.pools_patches = visual.pool_type == "avg"
 
+    @property
+    def checkpointing(self) -> bool:
+        """The switch of `set_grad_checkpointing`."""
+        return bool(self.visual.transformer.grad_checkpointing)
+
     def tokens(self, patches: Tensor, grid: Grid) -> Tensor:
         """Class token first; learned positions; a norm."""
         table = self.visual.positional_embedding
@@ -78,7 +87,7 @@ class NativeTower:
         tokens: Tensor = self.visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions)
         return tokens
 
-    def rotary(self, like: Tensor, grid: Grid, part: Grid) -> Rotary | None:
+    def rotary(self, like: Tensor, grid: Grid) -> Rotary | None:
         """None."""
         return None
 
@@ -108,32 +117,33 @@ class TimmTower:
         width = self.trunk.num_classes or self.trunk.num_features
         self.embed_dim = int(projections[-1].out_features if projections else width)
 
+    @property
+    def checkpointing(self) -> bool:
+        """The switch of `set_grad_checkpointing`."""
+        return bool(self.trunk.grad_checkpointing)
+
     def tokens(self, patches: Tensor, grid: Grid) -> Tensor:
         """Class and register tokens, if any, first; learned positions; a norm, if any."""
-        trunk, patches = self.trunk, self.trunk.patch_embed.norm(patches)
+        trunk: Any = self.trunk
         first = [t for t in (trunk.cls_token, getattr(trunk, "reg_token", None)) if t is not None]
         prefix = [token.expand(patches.shape[0], -1, -1) for token in first]
-        if trunk.pos_embed is None:
-            return self._norm(torch.cat([*prefix, patches], dim=1))
-        table = trunk.pos_embed[0]
+        patches, table = trunk.patch_embed.norm(patches), trunk.pos_embed[0]
         positions = resize_positions(table, trained=self.trained_grid, grid=grid)
         if trunk.no_embed_class:
-            return self._norm(torch.cat([*prefix, patches + positions], dim=1))
-        return self._norm(torch.cat([*prefix, patches], dim=1) + positions)
-
-    def _norm(self, tokens: Tensor) -> Tensor:
-        normed: Tensor = self.trunk.norm_pre(tokens)
+            tokens = torch.cat([*prefix, patches + positions], dim=1)
+        else:
+            tokens = torch.cat([*prefix, patches], dim=1) + positions
+        normed: Tensor = trunk.norm_pre(tokens)
         return normed
 
-    def rotary(self, like: Tensor, grid: Grid, part: Grid) -> Rotary | None:
+    def rotary(self, like: Tensor, grid: Grid) -> Rotary | None:
         """EVA02's angles, recomputed for the grid."""
         rope = getattr(self.trunk, "rope", None)
         if rope is None:
             return None
         return rotary_positions(
+            grid,
             like,
-            grid=grid,
-            part=part,
             reference=rope.ref_feat_shape,
             width=rope.dim,
             temperature=rope.temperature,
@@ -225,6 +235,8 @@ def _obstacle(trunk: Any) -> str | None:
 
 def _timm_obstacle(trunk: Any) -> str | None:
     pool, rope = trunk.attn_pool, getattr(trunk, "rope", None)
+    if trunk.pos_embed is None:
+        return "it has no position embeddings"
     if trunk.global_pool not in ("token", "map"):
         return f"its pooling is {trunk.global_pool!r}"
     if pool and (pool.pos_embed is not None or pool.latent_len > 1 or trunk.num_prefix_tokens):

@@ -5,24 +5,29 @@ h = H / S, w = W / S, P tokens before the patches, T = P + h * w, V width of the
 D embedding width
 """
 
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from atas_deploy.clip.attention import Rotary, run_block
 from atas_deploy.clip.last_block import Last
 from atas_deploy.clip.positions import Grid
 from atas_deploy.clip.readouts import READOUTS, Layout
 from atas_deploy.clip.towers import embed_patches, open_tower
-from atas_deploy.clip.windows import merge_windows, split_windows
+from atas_deploy.clip.windows import merge_windows, split_rotary, split_windows
 from atas_deploy.core.errors import ConfigError, InputError
 
 
 class DenseViT(nn.Module):
     """An open_clip image tower that also gives one embedding a patch.
 
-    It holds the tower itself, not a copy: training one trains the other.
+    It holds the tower itself, not a copy: training one trains the other. The tower is taken apart
+    here, so replace its modules before. Gradient checkpointing follows the tower's own switch;
+    dropout, drop path and patch dropout, which CLIP's towers have at 0, are not applied.
 
     Args:
         visual: the image tower, `model.visual`.
@@ -84,7 +89,7 @@ class DenseViT(nn.Module):
                 H and W multiples of `multiple`.
 
         Returns:
-            dense (B, h, w, D) and image (B, D), both L2-normalised.
+            dense (B, h, w, D) and image (B, D), both L2-normalised, in float32 or more.
 
         Raises:
             InputError: H or W is not a multiple.
@@ -106,8 +111,12 @@ class DenseViT(nn.Module):
     def trunk(self, tokens: Tensor, grid: Grid) -> Tensor:
         """All blocks but the last: (B, T, V) -> (B, T, V)."""
         rotary = self._rotary(tokens, grid)
+        saving = self.training and self.tower.checkpointing and torch.is_grad_enabled()
         for block in self.tower.blocks[:-1]:
-            tokens = self._merge(run_block(block, self._split(tokens, grid), rotary=rotary), grid)
+            step = partial(run_block, block, rotary=rotary)
+            windows = self._split(tokens, grid)
+            windows = checkpoint(step, windows, use_reentrant=False) if saving else step(windows)
+            tokens = self._merge(windows, grid)
         return tokens
 
     def head(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -122,8 +131,7 @@ class DenseViT(nn.Module):
         """
         patches, summary = self.last_block(tokens, grid, readout=self.readout)
         dense, image = self.tower.embed(patches, summary)
-        dense = F.normalize(dense, dim=-1).reshape(-1, *grid, self.embed_dim)
-        return dense, F.normalize(image, dim=-1)
+        return _unit(dense).reshape(-1, *grid, self.embed_dim), _unit(image)
 
     def last_block(self, tokens: Tensor, grid: Grid, *, readout: str) -> tuple[Tensor, Tensor]:
         """The last block, before the final norm.
@@ -157,7 +165,10 @@ class DenseViT(nn.Module):
         return grid if side is None else (side, side)
 
     def _rotary(self, tokens: Tensor, grid: Grid) -> Rotary | None:
-        return self.tower.rotary(tokens, grid, self._part(grid))
+        rotary, side = self.tower.rotary(tokens, grid), self.attention_window
+        if rotary is None or side is None:
+            return rotary
+        return split_rotary(rotary, grid, side=side, batch=tokens.shape[0])
 
     def _split(self, tokens: Tensor, grid: Grid) -> Tensor:
         side, prefix = self.attention_window, self.tower.prefix
@@ -166,6 +177,11 @@ class DenseViT(nn.Module):
     def _merge(self, tokens: Tensor, grid: Grid, *, prefix: int | None = None) -> Tensor:
         side, prefix = self.attention_window, self.tower.prefix if prefix is None else prefix
         return tokens if side is None else merge_windows(tokens, grid, side=side, prefix=prefix)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """L2-normalised features in at least float32, under autocast, too."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
 
 def check_readout(readout: str) -> str:
@@ -177,13 +193,3 @@ def check_readout(readout: str) -> str:
     if readout not in READOUTS:
         raise ConfigError(f"Read-out {readout!r} is unknown; choose one of {', '.join(READOUTS)}.")
     return readout
-
-
-def check_tower(visual: nn.Module) -> nn.Module:
-    """Return the image tower if its dense features can be read.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    open_tower(visual)
-    return visual

@@ -10,7 +10,8 @@ class token) are replicated for each window and averaged when windows are merged
 import torch
 from torch import Tensor
 
-Grid = tuple[int, int]
+from atas_deploy.clip.attention import Rotary
+from atas_deploy.clip.positions import Grid
 
 
 def split_windows(tokens: Tensor, grid: Grid, *, side: int, prefix: int) -> Tensor:
@@ -32,3 +33,9 @@ def merge_windows(windows: Tensor, grid: Grid, *, side: int, prefix: int) -> Ten
         return patches
     first = windows[:, :prefix].reshape(-1, rows * columns, prefix, windows.shape[2])
     return torch.cat([first.mean(dim=1), patches], dim=1)
+
+
+def split_rotary(rotary: Rotary, grid: Grid, *, side: int, batch: int) -> Rotary:
+    """Each window keeps the angles of its own patches: (h * w, E) -> (B * W, 1, S * S, E)."""
+    cos, sin = (split_windows(part[None], grid, side=side, prefix=0) for part in rotary)
+    return Rotary(*(part.repeat(batch, 1, 1).unsqueeze(1) for part in (cos, sin)))

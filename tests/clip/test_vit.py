@@ -8,9 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.eva import EvaBlockPostNorm
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from atas_deploy.clip.positions import resize_positions
+from atas_deploy.clip import vit
+from atas_deploy.clip.attention import run_block
+from atas_deploy.clip.blocks import as_block
+from atas_deploy.clip.positions import resize_positions, rotary_positions
 from atas_deploy.clip.readouts import READOUTS
 from atas_deploy.clip.towers import embed_patches
 from atas_deploy.clip.vit import DenseViT
@@ -64,9 +69,11 @@ def test_timm_towers_at_another_size(
     model, pixels = family_model(family), torch.randn((2, 3, *size))
     _, image = DenseViT(model.visual)(pixels)
     trunk, grid = model.visual.trunk, (size[0] // 16, size[1] // 16)
-    positions = resize_positions(trunk.pos_embed[0], trained=(4, 4), grid=grid)
+    prefix, table = trunk.pos_embed[:, :-16], trunk.pos_embed[:, -16:]
+    table = table.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    table = F.interpolate(table, grid, mode="bicubic").flatten(2).transpose(1, 2)
     trunk.set_input_size(size)
-    trunk.pos_embed = torch.nn.Parameter(positions[None])
+    trunk.pos_embed = torch.nn.Parameter(torch.cat([prefix, table], dim=1))
     expected = model.encode_image(pixels, normalize=True)
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
 
@@ -104,6 +111,84 @@ def test_windows_replicate_and_average_the_class_token(plain_model: open_clip.CL
     torch.testing.assert_close(dense, expected, rtol=0, atol=1e-9)
     expected = F.normalize(visual.ln_post(class_token[:, 0]) @ visual.proj, dim=-1)
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-9)
+
+
+def test_windows_of_eva_keep_their_places(family_model: Callable[[str], Any]) -> None:
+    """In a window the patches keep the rotary positions that they have in the whole grid."""
+    visual = family_model("eva").double().visual
+    trunk, pixels = visual.trunk, torch.randn((2, 3, 64, 64), dtype=torch.float64)
+    angles = rotary_positions(
+        (4, 4), pixels, reference=(16, 16), width=trunk.rope.dim, temperature=10_000
+    )
+    tokens, rope = trunk._pos_embed(trunk.patch_embed(pixels))
+    own = torch.cat([angles.sin, angles.cos], dim=1)
+    torch.testing.assert_close(own, rope, rtol=0, atol=1e-6)  # made in float32
+    class_token = tokens[:, :1]
+    patches, places = tokens[:, 1:].reshape(2, 4, 4, -1), own.reshape(4, 4, -1)
+    for block in trunk.blocks:
+        means, next_patches = [], torch.empty_like(patches)
+        for y in (slice(0, 2), slice(2, 4)):
+            for x in (slice(0, 2), slice(2, 4)):
+                window = torch.cat([class_token, patches[:, y, x].flatten(1, 2)], dim=1)
+                out = block(window, rope=places[y, x].flatten(0, 1))
+                means.append(out[:, :1])
+                next_patches[:, y, x] = out[:, 1:].reshape(2, 2, 2, -1)
+        class_token, patches = torch.stack(means).mean(dim=0), next_patches
+    dense, image = DenseViT(visual, "vanilla", attention_window=2)(pixels)
+    expected = F.normalize(trunk.head(trunk.norm(patches)), dim=-1)
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-9)
+    expected = F.normalize(trunk.head(trunk.norm(class_token[:, 0])), dim=-1)
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-9)
+
+
+def test_norms_behind_attention_and_mlp() -> None:
+    """The blocks of EVA02-E, with their norms behind, are read as they compute."""
+    torch.manual_seed(0)
+    block = EvaBlockPostNorm(32, 2, scale_attn_inner=True, swiglu_mlp=True).eval()
+    tokens = torch.randn(2, 7, 32)
+    read = as_block(block)
+    assert read is not None
+    torch.testing.assert_close(run_block(read, tokens), block(tokens))
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+def test_gradient_checkpointing_is_kept(
+    family_model: Callable[[str], Any], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tower's own switch makes training recompute blocks, with the same gradients."""
+    visual, pixels = family_model(family).visual, torch.randn(1, 3, 64, 64)
+    calls = []
+    monkeypatch.setattr(
+        vit, "checkpoint", lambda f, *a, **k: calls.append(f) or checkpoint(f, *a, **k)
+    )
+    gradients = []
+    for switched in (False, True):
+        visual.set_grad_checkpointing(switched)
+        visual.zero_grad()
+        DenseViT(visual, "maskclip").train()(pixels)[0][..., 0].sum().backward()
+        gradients.append([p.grad.clone() for p in visual.parameters() if p.grad is not None])
+    assert len(calls) == 2
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("family", ["native", "eva", "siglip"])
+@pytest.mark.parametrize("readout", ["vanilla", "naclip"])
+def test_half_precision_stays_close(
+    family_model: Callable[[str], Any], family: str, readout: str
+) -> None:
+    """In bfloat16, and under autocast, features come in float32 of unit length, and near."""
+    visual, pixels = family_model(family).visual, torch.randn((1, 3, 64, 96))
+    tower = DenseViT(visual, readout)
+    with torch.inference_mode():
+        expected = tower(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            automatic = tower(pixels)
+        half = tower.bfloat16()(pixels.bfloat16())
+    for outputs in (automatic, half):
+        for got, wanted in zip(outputs, expected, strict=True):
+            assert got.dtype == torch.float32
+            torch.testing.assert_close(got.norm(dim=-1), torch.ones(got.shape[:-1]))
+            assert F.cosine_similarity(got, wanted, dim=-1).min() > 0.99
 
 
 @pytest.mark.parametrize("family", ["native", "eva", "siglip"])
