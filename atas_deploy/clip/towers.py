@@ -9,7 +9,6 @@ Each holds the tower's own modules, not copies.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models.eva import Eva
@@ -17,9 +16,11 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atas_deploy.clip.attention import Block, Rotary, attend, merge_heads, split_heads
+from atas_deploy.clip.attention import Block, Rotary
 from atas_deploy.clip.blocks import as_block
-from atas_deploy.clip.positions import Grid, resize_positions, rotary_positions
+from atas_deploy.clip.native_tower import NativeTower
+from atas_deploy.clip.positions import Grid
+from atas_deploy.clip.timm_tower import TimmTower
 from atas_deploy.core.errors import ConfigError
 
 
@@ -62,113 +63,6 @@ class Tower(Protocol):
         Returns:
             Embeddings of the patches (B, N, D) and of the image (B, D), not normalised.
         """
-
-
-class NativeTower:
-    """open_clip's own `VisionTransformer`: OpenAI, LAION, DataComp, MetaCLIP, DFN, CLIPA."""
-
-    def __init__(self, visual: VisionTransformer, blocks: Sequence[Block]) -> None:
-        self.visual, self.blocks, self.conv = visual, blocks, visual.conv1
-        self.trained_grid: Grid = visual.grid_size
-        self.prefix = 1
-        self.embed_dim = int(visual.output_dim)
-        self.pools_patches = visual.pool_type == "avg"
-
-    @property
-    def checkpointing(self) -> bool:
-        """The switch of `set_grad_checkpointing`."""
-        return bool(self.visual.transformer.grad_checkpointing)
-
-    def tokens(self, patches: Tensor, grid: Grid) -> Tensor:
-        """Class token first; learned positions; a norm."""
-        table = self.visual.positional_embedding
-        positions = resize_positions(table, trained=self.trained_grid, grid=grid)
-        class_token = self.visual.class_embedding.expand(patches.shape[0], 1, -1)
-        tokens: Tensor = self.visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions)
-        return tokens
-
-    def rotary(self, like: Tensor, grid: Grid) -> Rotary | None:
-        """None."""
-        return None
-
-    def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
-        """The image is the class token, or the mean patch, the norm before or behind the mean."""
-        if self.pools_patches and self.visual.final_ln_after_pool:
-            summary = summary.mean(dim=1, keepdim=True)
-        first = summary.shape[1]
-        both = self.visual.ln_post(torch.cat([summary, patches], dim=1)) @ self.visual.proj
-        return both[:, first:], both[:, :first].mean(dim=1)
-
-
-class TimmTower:
-    """A timm ViT: EVA02-CLIP (class token, rotary positions), SigLIP (attention pooling).
-
-    Attention pooling is read per patch as if the patch were the whole picture: attention over one
-    token is its value, so the patch passes the pool's value and output projections and its MLP.
-    """
-
-    def __init__(self, visual: TimmModel, blocks: Sequence[Block]) -> None:
-        self.visual, self.trunk, self.blocks = visual, visual.trunk, blocks
-        self.conv: nn.Conv2d = self.trunk.patch_embed.proj
-        self.trained_grid: Grid = self.trunk.patch_embed.grid_size
-        self.prefix = int(self.trunk.num_prefix_tokens)
-        self.pools_patches = self.trunk.global_pool != "token"
-        projections = [m for m in visual.head.modules() if isinstance(m, nn.Linear)]
-        width = self.trunk.num_classes or self.trunk.num_features
-        self.embed_dim = int(projections[-1].out_features if projections else width)
-
-    @property
-    def checkpointing(self) -> bool:
-        """The switch of `set_grad_checkpointing`."""
-        return bool(self.trunk.grad_checkpointing)
-
-    def tokens(self, patches: Tensor, grid: Grid) -> Tensor:
-        """Class and register tokens, if any, first; learned positions; a norm, if any."""
-        trunk: Any = self.trunk
-        first = [t for t in (trunk.cls_token, getattr(trunk, "reg_token", None)) if t is not None]
-        prefix = [token.expand(patches.shape[0], -1, -1) for token in first]
-        patches, table = trunk.patch_embed.norm(patches), trunk.pos_embed[0]
-        positions = resize_positions(table, trained=self.trained_grid, grid=grid)
-        if trunk.no_embed_class:
-            tokens = torch.cat([*prefix, patches + positions], dim=1)
-        else:
-            tokens = torch.cat([*prefix, patches], dim=1) + positions
-        normed: Tensor = trunk.norm_pre(tokens)
-        return normed
-
-    def rotary(self, like: Tensor, grid: Grid) -> Rotary | None:
-        """EVA02's angles, recomputed for the grid."""
-        rope = getattr(self.trunk, "rope", None)
-        if rope is None:
-            return None
-        return rotary_positions(
-            grid,
-            like,
-            reference=rope.ref_feat_shape,
-            width=rope.dim,
-            temperature=rope.temperature,
-        )
-
-    def embed(self, patches: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
-        """The image is the class token, or the attention pool over all patches."""
-        tokens = torch.cat([summary, patches], dim=1)
-        if self.trunk.attn_pool is None:
-            tokens = self.trunk.norm(tokens)
-        else:
-            tokens = self._pool(self.trunk.norm(tokens), patches.shape[1])
-        both = self.visual.head(self.trunk.head(self.trunk.fc_norm(tokens)))
-        return both[:, 1:], both[:, 0]
-
-    def _pool(self, tokens: Tensor, patches: int) -> Tensor:
-        """Pool the first N tokens (B, N + N, V), then the others one by one: (B, 1 + N, V)."""
-        pool = self.trunk.attn_pool
-        k, v = pool.kv(tokens).chunk(2, dim=-1)
-        q = pool.q(pool.latent).expand(tokens.shape[0], -1, -1)
-        q, k, values = (split_heads(x, pool.num_heads) for x in (q, k[:, :patches], v[:, :patches]))
-        pooled = merge_heads(attend(pool.q_norm(q), pool.k_norm(k), values))
-        rows: Tensor = pool.proj(torch.cat([pooled, v[:, patches:]], dim=1))
-        rows = rows + pool.mlp(pool.norm(rows))
-        return rows
 
 
 def open_tower(visual: nn.Module) -> Tower:
