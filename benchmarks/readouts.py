@@ -39,10 +39,10 @@ from PIL import Image
 from atas_deploy import Segmenter
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.metrics import confusion_matrix
+from atas_deploy.core.readouts import READOUTS
 from atas_deploy.core.templates import resolve_templates
 from atas_deploy.models import open_model, weights_source
 
-READOUTS = ("vanilla", "maskclip", "sclip", "clearclip", "naclip")
 WINDOWS: dict[str, dict[str, Any]] = {
     "none": {},
     "features": {"window": 224, "stride": 112, "merge": "features"},
@@ -176,8 +176,7 @@ def count_image(order: tuple[Path, dict[str, Any], Path, bool]) -> dict[str, Cou
         words: list[str], *, refine: str = "none", background: str = "none", threshold: float = 0
     ) -> np.ndarray:
         segmenter.set_classes(words, background=background)
-        segmenter.refine, segmenter.threshold = refine, threshold
-        return segmenter._label(picture).labels.astype(int)
+        return segmenter.label(picture, refine=refine, threshold=threshold).labels.astype(int)
 
     def among(chosen: list[int], refine: str) -> np.ndarray:
         labels = np.full(truth.shape, 1)

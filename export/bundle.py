@@ -29,6 +29,8 @@ from atas_deploy.core.bundle import (
     Manifest,
     record_files,
 )
+from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.readouts import check_readout
 from atas_deploy.export import parity
 from atas_deploy.export.cases import Cases, image_batches, image_cases, text_cases
 from atas_deploy.export.folder import new_folder
@@ -73,10 +75,10 @@ def export_bundle(
         model: what to export.
         out: folder to write; an existing bundle there stays valid until the new one is complete.
         readout: how dense features are read; by default as the model records, else sclip.
-        stride: pixels from cell to cell of the grid; by default as the model records, else the
-            patch size.
-        attention_window: side of the windows that attention keeps to, in cells; by default as the
-            model records, else none.
+        stride: pixels from cell to cell of the grid; None = as the model records, else the patch
+            size.
+        attention_window: side of the windows that attention keeps to, in cells, up to the size that
+            the model was trained at; 0 = none; None = as the model records, else none.
         weights: whether to keep the weights in the bundle, to train on or to export again.
         force: replace an existing bundle.
         photos: (H, W, 3) uint8 RGB images to compare on, besides synthetic ones.
@@ -116,11 +118,19 @@ def encoder_settings(
     stride: int | None = None,
     attention_window: int | None = None,
 ) -> dict[str, Any]:
-    """Arguments of `DenseViT`: as given, else as the model records, else sclip and its defaults."""
+    """Arguments of `DenseViT`: as given, else as the model records, else sclip and its defaults.
+
+    Raises:
+        ConfigError: there is no such read-out.
+    """
+    record = model.record
+    window = record.get("attention_window") if attention_window is None else attention_window
     return {
-        "readout": readout or str(model.record.get("readout") or "sclip"),
-        "stride": stride or model.record.get("stride"),
-        "attention_window": attention_window or model.record.get("attention_window"),
+        "readout": check_readout(
+            str(record.get("readout") or "sclip") if readout is None else readout
+        ),
+        "stride": record.get("stride") if stride is None else stride,
+        "attention_window": window or None,
     }
 
 
@@ -133,6 +143,12 @@ def build_towers(
         ConfigError: the model, the read-out or another setting is not supported.
     """
     visual = DenseViT(model.model.visual, readout, stride=stride, attention_window=attention_window)
+    largest = max(visual.trained_size) // visual.stride
+    if attention_window is not None and attention_window > largest:
+        raise ConfigError(
+            f"The attention window is {attention_window} cells; expected up to {largest}, as many "
+            f"as {model.name} was trained on (0 = no windows)."
+        )
     image = ImageGraph(visual, mean=model.mean, std=model.std)
     return Towers(image=image.eval(), text=TextEncoder(model.model).eval())
 
@@ -159,7 +175,7 @@ def prove_graphs(
     ort, reference = OrtBackend(bundle), parity.TorchReference(towers.image, towers.text)
     graphs = parity.prove(ort, reference, Cases(images=images, tokens=tokens), limits=limits)
     return [
-        parity.report("modules against open_clip", ours, limits),
+        parity.report("modules against open_clip", ours, parity.AGAINST_OPEN_CLIP),
         parity.report(f"onnxruntime {version('onnxruntime')}, {ort.device}", graphs, limits),
     ]
 

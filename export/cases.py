@@ -12,6 +12,7 @@ import numpy.typing as npt
 from atas_deploy.core.geometry import Size, resize_image
 from atas_deploy.core.hf_tokenizer import Tokenizer
 
+_LONGEST = 48  # multiples along a side
 TEXTS = ("dog", "a photo of a dog.", "three people walk past a shop with a red door in the rain.")
 
 
@@ -31,7 +32,10 @@ class Cases:
 def image_cases(
     *, trained_size: Size, multiple: int, photos: Sequence[npt.NDArray[np.uint8]] = ()
 ) -> list[npt.NDArray[np.uint8]]:
-    """Batches of 1 and 3 images at the trained size, at a wide, a tall and the flattest size.
+    """Batches of 1 and 3 images at the trained size, a wide, a tall, the flattest and thinnest.
+
+    Grids finer than any tower was trained at, by a small patch stride, are cut: attention over all
+    of their cells would not fit into memory.
 
     Args:
         trained_size: (H, W) in pixels the model was trained at.
@@ -41,10 +45,11 @@ def image_cases(
     Returns:
         Arrays (B, H, W, 3) uint8.
     """
-    rows, columns = (max(1, round(side / multiple)) for side in trained_size)
+    rows, columns = (min(_LONGEST, max(1, round(side / multiple))) for side in trained_size)
     wide = max(1, rows // 3), columns + max(1, columns // 4)
     tall = rows + max(1, rows // 3), max(1, columns // 3)
-    grids = dict.fromkeys([(rows, columns), wide, tall, (1, min(5, columns + 1))])
+    flat, thin = (1, min(5, columns + 1)), (min(5, rows + 1), 1)
+    grids = dict.fromkeys([(rows, columns), wide, tall, flat, thin])
     sizes = [(h * multiple, w * multiple) for h, w in grids]
     return [batch for size in sizes for batch in image_batches(size, photos)]
 

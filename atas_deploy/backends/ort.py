@@ -40,6 +40,16 @@ class OrtBackend:
         self._image = self._load(bundle.path / IMAGE_ENCODER)
         self._text = self._load(bundle.path / TEXT_ENCODER)
 
+    @staticmethod
+    def check_device(device: str) -> None:
+        """Refuse a device that is not there; this needs no bundle.
+
+        Raises:
+            BackendUnavailableError: ONNX Runtime, or its build for the device, is missing.
+            ConfigError: unknown device.
+        """
+        _providers(device)
+
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
         """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the manifest's."""
         check_images(images, multiple=self._multiple)

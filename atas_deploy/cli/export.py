@@ -1,20 +1,13 @@
 """`atas-deploy export`."""
 
-import contextlib
 import json
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from atas_deploy.cli.progress import printable
-from atas_deploy.core.errors import AtasError, BackendUnavailableError
+from atas_deploy.core.readouts import READOUTS
 
 _MAX_PHOTOS = 8
 
@@ -30,8 +23,8 @@ _MAX_PHOTOS = 8
 )
 @click.option(
     "--readout",
-    help="How dense features are read: vanilla, maskclip, sclip, clearclip or naclip.  [default: "
-    "the model's, or sclip]",
+    type=click.Choice(READOUTS),
+    help="How dense features are read.  [default: the model's, or sclip]",
 )
 @click.option(
     "--patch-stride",
@@ -43,9 +36,10 @@ _MAX_PHOTOS = 8
 )
 @click.option(
     "--attention-window",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=0),
     metavar="N",
-    help="Let attention see windows of N x N patches only.  [default: the model's, or none]",
+    help="Let attention see windows of N x N patches only; 0 = no windows.  [default: the model's, "
+    "or none]",
 )
 @click.option(
     "-o",
@@ -66,12 +60,8 @@ _MAX_PHOTOS = 8
 @click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("--into-cache", type=click.Path(path_type=Path), hidden=True)
-def export(*, quiet: bool, into_cache: Path | None, **options: Any) -> None:
+def export(*, quiet: bool, **options: Any) -> None:
     """Export a model to a bundle of ONNX graphs, compared with PyTorch before it is written."""
-    if into_cache:
-        answer_export(into_cache, **options)
-        return
     bundle = run_export(**options)
     if not quiet:
         for line in describe(bundle):
@@ -82,6 +72,7 @@ def run_export(
     *, model: str, out: Path | None, photos: tuple[str, ...], fp16_weights: bool, **settings: Any
 ) -> Any:
     """Load the model, export it and return the bundle."""
+    from atas_deploy.export.extra import needs_extra
     from atas_deploy.models import weights_source
 
     with needs_extra():
@@ -98,46 +89,6 @@ def run_export(
         photos=read_photos(photos),
         **settings,
     )
-
-
-def answer_export(folder: Path, *, model: str, readout: str | None, **_: Any) -> None:
-    """Export into the model cache on behalf of another process, and tell it how that went.
-
-    The answer is one line of JSON. When the other process has gone, this one leaves too.
-    """
-    threading.Thread(target=_leave_at_end_of_input, daemon=True).start()
-    answer: dict[str, str]
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            with needs_extra():
-                from atas_deploy.clip.weights import load_model
-                from atas_deploy.export.cached import export_cached
-            answer = {"bundle": export_cached(load_model(model), folder, readout=readout).path.name}
-    except AtasError as exc:
-        answer = {"error": type(exc).__name__, "message": str(exc)}
-    except Exception as exc:  # the other process shows no traceback
-        reason = str(exc).strip().partition("\n")[0] or type(exc).__name__
-        told = f"The export of {model} failed ({reason}); see `atas-deploy export --model {model}`."
-        answer = {"error": "ExportError", "message": told}
-    click.echo(json.dumps(answer))
-
-
-def _leave_at_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def needs_extra() -> Iterator[None]:
-    """Name the extra to install if a package is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        raise BackendUnavailableError(
-            f"Export needs {exc.name}, which is not installed; "
-            'run pip install "atas-deploy[export]".'
-        ) from exc
 
 
 def describe(bundle: Any) -> list[str]:

@@ -59,6 +59,8 @@ def _find(model: str | None) -> list[tuple[str, "Bundle | str"]]:
 
 
 def _show(name: str, bundle: "Bundle", *, verified: bool) -> None:
+    from atas_deploy.models import ModelCache
+
     manifest = bundle.manifest
     size = sum(record.size for record in manifest.files.values()) / 1e6
     writer = manifest.tools.get("atas-deploy", "?")
@@ -70,6 +72,10 @@ def _show(name: str, bundle: "Bundle", *, verified: bool) -> None:
         f"{size:.1f} MB, licence {manifest.license}{''.join(f', {note}' for note in notes)}"
     )
     click.echo(f"  {bundle.path}")
+    cache = ModelCache()
+    if bundle.path.parent == cache.folder:
+        for source in cache.sources(bundle.path.name):
+            click.echo(f"  exported from {source}")
 
 
 def _delete(model: str | None) -> None:

@@ -8,7 +8,10 @@ import click
 
 from atas_deploy.cli.sections import section
 from atas_deploy.core.presets import PRESETS
+from atas_deploy.core.readouts import READOUTS
 from atas_deploy.runtime.options import FORMATS
+from atas_deploy.runtime.settle import REFINEMENTS
+from atas_deploy.runtime.windows import MERGES
 
 
 def parse_time(text: str) -> float:
@@ -82,9 +85,8 @@ _OPTIONS = [
     ),
     _model(
         "--readout",
-        metavar="NAME",
-        help="How dense features are read: vanilla, maskclip, sclip, clearclip or naclip.  "
-        "[default: the bundle's]",
+        type=click.Choice(READOUTS),
+        help="How dense features are read from the last block.  [default: the bundle's]",
     ),
     _model(
         "--preset",
@@ -133,18 +135,19 @@ _OPTIONS = [
     ),
     _masks(
         "--merge",
-        type=click.Choice(["features", "pixels"]),
+        type=click.Choice(MERGES),
         help="What is averaged where windows overlap; pixels as published.  [default: features]",
     ),
     _masks(
         "--denoise",
         metavar="P",
         type=click.FloatRange(0, 1),
-        help="Drop classes that are this probable in no cell of a picture.",
+        help="Drop classes that are this probable in no cell of a picture; all background if none "
+        "is left. MaskCLIP has 0.5, at a scale of 100.",
     ),
     _masks(
         "--refine",
-        type=click.Choice(["none", "pamr"]),
+        type=click.Choice(REFINEMENTS),
         help="Fit masks to the colours of the picture: slow.  [default: none]",
     ),
     _video(

@@ -18,6 +18,16 @@ from atas_deploy.clip.text import OpenClip
 from atas_deploy.core.errors import CheckpointError, ConfigError
 
 _QUICK = "-quickgelu"
+_FEW = 2  # differences that are told one by one
+_NUMBERS = (
+    "blocks in the image tower",
+    "as width of the image tower",
+    "as patch size",
+    "blocks in the text tower",
+    "as width of the text tower",
+    "tokens",
+    "as embedding width",
+)
 
 
 class Towers(NamedTuple):
@@ -36,6 +46,10 @@ class Towers(NamedTuple):
     text: tuple[int, int]
     tokens: int
     embed_dim: int
+
+    def numbers(self) -> tuple[int, ...]:
+        """In the order of `_NUMBERS`."""
+        return *(self.image or (0, 0, 0)), *self.text, self.tokens, self.embed_dim
 
     def __str__(self) -> str:
         """One line for messages."""
@@ -129,8 +143,8 @@ def fill_model(
     got, expected = towers_of(state), towers_of(model.state_dict())
     if got is None or got != expected:
         raise CheckpointError(
-            f"The weights {where} do not fit {asked}: they are {describe(state)}, but that is "
-            f"{expected}; {_advice(state, where)}."
+            f"The weights {where} do not fit {asked}: {_mismatch(state, got, expected)}; "
+            f"{_advice(state, where)}."
         )
     load_state(model, adapt_state(model, state), where=where)
     return model
@@ -151,6 +165,17 @@ def describe(state: Mapping[str, Tensor]) -> str:
 def ways_to_write(names: list[str], path: Path) -> str:
     """How to name a checkpoint together with each of some architectures."""
     return " or ".join(f"{name}/{path}" for name in names)
+
+
+def _mismatch(state: Mapping[str, Tensor], got: Towers | None, expected: Towers | None) -> str:
+    """How the towers of a state dict differ from those expected: in a number or two, or in all."""
+    if got is None or expected is None or got.native != expected.native:
+        return f"they are {describe(state)}, but that is {expected}"
+    pairs = zip(_NUMBERS, got.numbers(), expected.numbers(), strict=True)
+    different = [f"{a} {name}, expected {b}" for name, a, b in pairs if a != b]
+    if len(different) > _FEW:
+        return f"they are {got}, but that is {expected}"
+    return f"they have {' and '.join(different)}"
 
 
 def _advice(state: Mapping[str, Tensor], where: Path) -> str:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from atas_deploy.clip.text import OpenClip
 from atas_deploy.core.errors import CheckpointError
+from atas_deploy.models.sources import SUFFIXES, check_file
 
 State = dict[str, Tensor]
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 _HOLDERS = ("state_dict", "model", "model_state_dict")  # where training scripts put the weights
 _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put in front
@@ -32,10 +32,7 @@ def read_state(path: Path) -> State:
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.
     """
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: its name must end in one of {', '.join(SUFFIXES)}."
-        )
+    check_file(path)
     try:
         content = load_file(path) if path.suffix == SUFFIXES[0] else _load_pickle(path)
     except CheckpointError:

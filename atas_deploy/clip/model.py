@@ -172,4 +172,6 @@ def _refuse_foreign_parts(model_cfg: Mapping[str, Any]) -> None:
     elif options.get("clean", "lower") != "lower" or options.keys() - {"clean"}:
         part = "tokenizer changes CLIP's own settings"
     if part:
-        raise ConfigError(f"This model is not supported: its {part}; use one such as ViT-B-16.")
+        raise ConfigError(
+            f"This model is not supported: its {part}; use one such as ViT-B-16/openai."
+        )

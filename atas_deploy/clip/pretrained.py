@@ -10,8 +10,8 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from atas_deploy.clip.activation import check_activation
 from atas_deploy.clip.architectures import fill_model, twin, with_sizes_of
-from atas_deploy.clip.checkpoints import SUFFIXES, read_state
-from atas_deploy.clip.hub import fetch, find_tokenizer
+from atas_deploy.clip.checkpoints import read_state
+from atas_deploy.clip.hub import fetch, fetch_weights, find_tokenizer
 from atas_deploy.clip.model import (
     ClipModel,
     build_model,
@@ -50,10 +50,15 @@ def load_pretrained(source: str) -> ClipModel:
     if entry.get("quick_gelu"):
         model_cfg["quick_gelu"] = True
     config = with_preprocessing({"model_cfg": model_cfg, "preprocess_cfg": entry})
-    path = fetch(lambda: download_pretrained(entry), what=f"the weights of {source}")
+    what, address = f"the weights of {source}", entry.get("hf_hub")
+    fetched = (
+        fetch_weights(address, what=what)
+        if address
+        else fetch(lambda: download_pretrained(entry), what=what)
+    )
     origin = {"source": "open_clip", "architecture": architecture, "pretrained": tag}
     return _load(
-        config, path, name=f"{architecture}-{tag}", architecture=architecture, origin=origin
+        config, fetched, name=f"{architecture}-{tag}", architecture=architecture, origin=origin
     )
 
 
@@ -116,16 +121,14 @@ def _pretrained_entry(source: str, architecture: str, tag: str) -> dict[str, Any
     """open_clip's entry of pretrained weights."""
     models = open_clip.list_models()
     if architecture not in models:
-        near = get_close_matches(architecture, models, n=3, cutoff=0.4)
+        near = get_close_matches(architecture, models, n=3, cutoff=0.4) or ["ViT-B-16"]
+        choices = [f"{name}/{tag if is_tag(name, tag) else 'FILE'}" for name in near]
         raise ConfigError(
             f'Unknown model "{shorten(source)}": there is no such file or folder and open_clip '
-            f'has no architecture "{shorten(architecture)}"; did you mean '
-            f"{', '.join(near) or 'ViT-B-16'}?"
+            f'has no architecture "{shorten(architecture)}"; did you mean {", ".join(choices)}?'
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not is_tag(architecture, tag):
-        if Path(tag).suffix in SUFFIXES:
-            raise ConfigError(f"There is no file {tag} with weights for {architecture}.")
         got = f'no weights "{shorten(tag)}"' if tag else f"{len(tags)} sets of weights"
         near = get_close_matches(tag, tags, n=_SHOWN, cutoff=0.4) or tags[:_SHOWN]
         choices = [f"{architecture}/{name}" for name in near] + [

@@ -21,8 +21,9 @@ _AT_ONCE = 8  # masks at full size in float64
 def pool_boxes(dense: Tensor, boxes: Sequence[Tensor], *, size: Size) -> Tensor:
     """Embed boxes: RoIAlign to one cell, then L2 normalisation.
 
-    Differentiable in the features. torchvision's memory grows with the area of the largest box: cut
-    boxes to the picture that reach far beyond it.
+    Differentiable in the features. Pooled in float32 at least, under autocast, too; the result has
+    the features' type. torchvision's memory grows with the area of the largest box: cut boxes to
+    the picture that reach far beyond it.
 
     Args:
         dense: (B, h, w, D) features of pictures; unit vectors in CLIPSelf.
@@ -40,13 +41,16 @@ def pool_boxes(dense: Tensor, boxes: Sequence[Tensor], *, size: Size) -> Tensor:
         / box.new_tensor([width, height, width, height], dtype=torch.float64)
         for box in boxes
     ]
-    return F.normalize(_one_cell(dense, cells), dim=-1)
+    with torch.autocast(dense.device.type, enabled=False):
+        pooled = _one_cell(_precise(dense), cells)
+    return F.normalize(pooled, dim=-1).to(dense.dtype)
 
 
 def pool_masks(dense: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """Embed masks: the mean over the cells of each, then L2 normalisation.
 
-    Differentiable in the features.
+    Differentiable in the features. Pooled in float32 at least, under autocast, too; the result has
+    the features' type.
 
     Args:
         dense: (B, h, w, D) features of pictures; unit vectors in CLIPSelf.
@@ -56,11 +60,17 @@ def pool_masks(dense: Tensor, masks: Sequence[Tensor]) -> Tensor:
         (sum of K, D), picture by picture, L2-normalised; zeros for an empty mask.
     """
     h, w = dense.shape[1:3]
-    pooled = [
-        _mask_cells(mask, (h, w)).to(features) @ features.flatten(0, 1)
-        for features, mask in zip(dense, masks, strict=True)
-    ]
-    return F.normalize(torch.cat(pooled), dim=-1)
+    with torch.autocast(dense.device.type, enabled=False):
+        pooled = [
+            _mask_cells(mask, (h, w)).to(features) @ features.flatten(0, 1)
+            for features, mask in zip(_precise(dense), masks, strict=True)
+        ]
+    return F.normalize(torch.cat(pooled), dim=-1).to(dense.dtype)
+
+
+def _precise(dense: Tensor) -> Tensor:
+    """Features in float32 at least."""
+    return dense.to(torch.promote_types(dense.dtype, torch.float32))
 
 
 def _one_cell(dense: Tensor, boxes: Sequence[Tensor]) -> Tensor:
@@ -77,11 +87,10 @@ def _mask_cells(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     for some in torch.split(masks, _AT_ONCE):
         values = F.interpolate(some[:, None].double(), grid, mode="bicubic", align_corners=False)
         cells = (values[:, 0] > ROUNDING).double()
-        for cell, mask in zip(cells, some, strict=True):
-            if not cell.any():
-                places = zip(mask.nonzero(as_tuple=True), grid, mask.shape, strict=True)
-                y, x = (i * n // side for i, n, side in places)
-                cell.index_put_((y, x), cell.new_ones(()), accumulate=True)
+        empty = ~cells.flatten(1).any(dim=1)
+        index, *places = (some & empty[:, None, None]).nonzero(as_tuple=True)
+        y, x = (i * n // side for i, n, side in zip(places, grid, some.shape[1:], strict=True))
+        cells.index_put_((index, y, x), cells.new_ones(()), accumulate=True)
         shares.append(cells.flatten(1))
     total = torch.cat(shares)
     return total / total.sum(dim=1, keepdim=True).clamp(min=1)

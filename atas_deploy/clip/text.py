@@ -7,12 +7,11 @@ from typing import Any, TypeAlias
 
 import torch
 from open_clip import CLIP, CustomTextCLIP
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atas_deploy.clip.attention import run_block
-from atas_deploy.clip.blocks import NativeBlock
+from atas_deploy.clip.blocks import as_block
 from atas_deploy.core.errors import ConfigError
 
 OpenClip: TypeAlias = CLIP | CustomTextCLIP
@@ -42,6 +41,7 @@ class TextEncoder(nn.Module):
         self.token_embedding: nn.Embedding = tower.token_embedding
         self.positional_embedding: nn.Parameter = tower.positional_embedding
         self.blocks: nn.ModuleList = tower.transformer.resblocks
+        self._blocks = [block for block in map(as_block, self.blocks) if block is not None]
         self.ln_final: nn.Module = tower.ln_final
         self.projection: nn.Parameter | nn.Linear | None = tower.text_projection
         self.context_length = self.positional_embedding.shape[0]
@@ -62,9 +62,8 @@ class TextEncoder(nn.Module):
         length = tokens.shape[1]
         x_NLV = self.token_embedding(tokens) + self.positional_embedding[:length]
         mask = None if self.causal_mask is None else self.causal_mask[:length, :length]
-        for block in self.blocks:
-            assert isinstance(block, ResidualAttentionBlock)
-            x_NLV = run_block(NativeBlock(block), x_NLV, mask=mask)
+        for block in self._blocks:
+            x_NLV = run_block(block, x_NLV, mask=mask)
         return F.normalize(self._project(self.ln_final(self._pool(x_NLV, tokens))), dim=-1)
 
     def _pool(self, features: Tensor, tokens: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ def check_text_tower(tower: nn.Module) -> None:
     if problem:
         raise ConfigError(
             f"This text tower is not supported: {problem}; use a model with CLIP's or "
-            "SigLIP's own text tower, such as ViT-B-16."
+            "SigLIP's own text tower, such as ViT-B-16/openai."
         )
 
 
@@ -110,7 +109,7 @@ def _obstacle(tower: nn.Module) -> str | None:
         return "it has a class token (CoCa)"
     if getattr(tower, "use_pad_mask", False):
         return "it hides the padding from its attention"
-    if not all(isinstance(b, ResidualAttentionBlock) for b in blocks):
+    if None in map(as_block, blocks):
         return "its attention blocks are customised"
     return None
 

@@ -84,8 +84,8 @@ def open_tower(visual: nn.Module) -> Tower:
             problem = "its attention blocks are customised"
     if problem:
         raise ConfigError(
-            f"This image tower is not supported: {problem}; use an open_clip ViT such as ViT-B-16, "
-            "EVA02-B-16 or ViT-B-16-SigLIP."
+            f"This image tower is not supported: {problem}; use an open_clip ViT such as "
+            "ViT-B-16/openai, EVA02-B-16/merged2b_s8b_b131k or ViT-B-16-SigLIP/webli."
         )
     if isinstance(visual, VisionTransformer):
         return NativeTower(visual, blocks)

@@ -20,6 +20,7 @@ from atas_deploy.clip.readouts import READOUTS, Layout
 from atas_deploy.clip.towers import embed_patches, open_tower
 from atas_deploy.clip.windows import merge_windows, split_rotary, split_windows
 from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.core.readouts import check_readout
 
 
 class DenseViT(nn.Module):
@@ -182,14 +183,3 @@ class DenseViT(nn.Module):
 def _unit(features: Tensor) -> Tensor:
     """L2-normalised features in at least float32, under autocast, too."""
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
-
-
-def check_readout(readout: str) -> str:
-    """Return the read-out's name if there is such a read-out.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if readout not in READOUTS:
-        raise ConfigError(f"Read-out {readout!r} is unknown; choose one of {', '.join(READOUTS)}.")
-    return readout

@@ -7,7 +7,6 @@ folder/training.json                optional: where the weights come from
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from atas_deploy.clip.architectures import (
     ways_to_write,
 )
 from atas_deploy.clip.checkpoints import read_state
-from atas_deploy.clip.hub import PREFIX, fetch_model, find_tokenizer
+from atas_deploy.clip.hub import fetch_model, find_tokenizer
 from atas_deploy.clip.model import ClipModel, with_checked_tokenizer, with_preprocessing
-from atas_deploy.clip.pretrained import is_tag, load_own, load_pretrained
+from atas_deploy.clip.pretrained import load_own, load_pretrained
 from atas_deploy.core.bundle import MANIFEST, MODEL_CONFIG, WEIGHTS, Bundle
 from atas_deploy.core.errors import CheckpointError, ConfigError
+from atas_deploy.models.sources import HUB, check_source, split_source
 
 MODEL_WEIGHTS = "open_clip_model.safetensors"
 TRAINING_RECORD = "training.json"
@@ -50,19 +50,16 @@ def load_model(source: str | Path) -> ClipModel:
         BundleError: the folder is a damaged bundle.
     """
     name = str(source)
-    if name.startswith(PREFIX):
+    check_source(name)
+    if name.startswith(HUB):
         return _load_hub(name)
-    if os.path.isdir(name):  # noqa: PTH112  (False for impossible names, where Path raises)
-        return _load_folder(Path(name))
-    architecture, _, rest = name.partition("/")
-    if architecture in open_clip.list_models() and not is_tag(architecture, rest):
-        path = Path(os.path.expanduser(rest))  # noqa: PTH111
-        if os.path.isfile(path):  # noqa: PTH113
-            beside = path.parent / MODEL_CONFIG
-            return load_own(architecture, path, _read_config(beside) if beside.is_file() else None)
-    if os.path.isfile(name):  # noqa: PTH113
-        return _load_file(Path(name))
-    return load_pretrained(name)
+    architecture, path = split_source(name)
+    if path is None or (architecture and architecture not in open_clip.list_models()):
+        return load_pretrained(name)
+    if architecture:
+        beside = path.parent / MODEL_CONFIG
+        return load_own(architecture, path, _read_config(beside) if beside.is_file() else None)
+    return _load_folder(path) if path.is_dir() else _load_file(path)
 
 
 def _load_folder(folder: Path) -> ClipModel:
@@ -116,8 +113,8 @@ def _load_file(path: Path) -> ClipModel:
 def _load_hub(source: str) -> ClipModel:
     """Load a repository of the Hugging Face hub."""
     path, weights = fetch_model(source)
-    repository = source.removeprefix(PREFIX)
-    record = {"provenance": {"source": PREFIX.rstrip(":"), "repository": repository}}
+    repository = source.removeprefix(HUB)
+    record = {"provenance": {"source": HUB.rstrip(":"), "repository": repository}}
     name = repository.rpartition("/")[2]
     return _load_configured(weights, name=name, record=record, config=path)
 

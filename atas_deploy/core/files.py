@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,20 @@ def output_error(target: Path, cause: Exception) -> OutputError:
     code = getattr(cause, "errno", None)
     reason = _CAUSES.get(code or 0) or getattr(cause, "strerror", None) or str(cause)
     return OutputError(f"Cannot write {target}: {reason}")
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether a folder can be made and written, and leave nothing behind.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryDirectory(dir=place, prefix=".atas-deploy-"):
+            pass
+    except OSError as error:
+        raise output_error(folder, error) from error
 
 
 def part_path(target: Path) -> Path:

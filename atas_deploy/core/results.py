@@ -22,8 +22,8 @@ class Segmentation:
             `class_names[i - 1]`.
         class_names: the C classes asked for.
         scores: (C,) float32 in [0, 1]: mean probability of a class over the grid cells it wins.
-        probability: (H, W) float32 in (0, 1] of the winning query; None unless it was
-            asked for.
+        probability: (H, W) float32 in (0, 1] of the winning query, or 0 where denoising left none;
+            None unless it was asked for.
     """
 
     labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]

@@ -21,6 +21,7 @@ from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.cache import VARIABLE, cache_dir
 from atas_deploy.core.errors import BundleError, ConfigError, OutputError
 from atas_deploy.core.files import PART_SUFFIX, atomic_path, output_error, part_path
+from atas_deploy.models.embedded import EMBEDDED, embedded_models
 from atas_deploy.models.sources import absolute, stamp
 
 _PATIENCE = 1.0  # seconds to wait for another process before saying so
@@ -75,8 +76,14 @@ class ModelCache:
     def exported(self, source: str) -> list[str]:
         """Names of the bundles that a source gave, with any read-out."""
         source = absolute(source)
-        found = {r["bundle"] for r in self._records().values() if r.get("source") == source}
+        found = {r["bundle"] for r in self._records().values() if r["source"] == source}
         return sorted(found.intersection(self.names()))
+
+    def sources(self, name: str) -> list[str]:
+        """What the bundle of this name was exported from; embedded models by their names."""
+        found = {r["source"] for r in self._records().values() if r["bundle"] == name}
+        own = {str(EMBEDDED.resolve() / model): model for model in embedded_models()}
+        return sorted(own.get(source, source) for source in found)
 
     def size(self) -> int:
         """Bytes that the bundles take."""
@@ -147,9 +154,9 @@ class ModelCache:
         """The records of the index; damaged ones are left out."""
         found = {}
         for path in self.folder.glob(".index/*.json"):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 record = json.loads(path.read_bytes())
-                if isinstance(record, dict) and isinstance(record.get("bundle"), str):
+                if all(isinstance(record[key], str) for key in ("bundle", "source")):
                     found[path] = record
         return found
 

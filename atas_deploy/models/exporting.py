@@ -15,11 +15,6 @@ from atas_deploy.models.cache import ModelCache
 from atas_deploy.models.sources import stamp
 
 _GRACE = 20.0  # seconds to leave in order, before the process is killed
-# The child imports what this process would: the same code, and nothing of the current folder.
-_CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from atas_deploy.cli.main import main; main(prog_name='atas-deploy')"
-)
 
 
 def export_once(
@@ -57,10 +52,9 @@ def export_once(
 
 
 def _export(source: str, *, readout: str | None, cache: ModelCache, quiet: bool) -> str:
-    """Run `atas-deploy export --into-cache`; return the name of the bundle."""
-    options = [f"--model={source}", f"--into-cache={cache.folder}"]
-    options += [f"--readout={readout}"] if readout else []
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), "export", *options]
+    """Run `python -m atas_deploy.export`; return the name of the bundle."""
+    arguments = [source, str(cache.folder), *([readout] if readout else [])]
+    command = [sys.executable, "-P", "-m", "atas_deploy.export", *arguments]
     with _process(command, stderr=subprocess.DEVNULL if quiet else None) as process:
         assert process.stdout is not None
         answer = _answer(process.stdout.read())
@@ -87,6 +81,8 @@ def _process(command: list[str], *, stderr: int | None) -> Iterator[subprocess.P
     pipe = subprocess.PIPE
     # Progress of downloads, but not a line for each attempt: what came of them, the answer tells.
     env = {"HF_HUB_VERBOSITY": "error", **os.environ}
+    # The child imports what this process would: the same code, and nothing else of its folder.
+    env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # noqa: PTH100
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=stderr, env=env, start_new_session=True
     )

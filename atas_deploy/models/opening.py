@@ -1,6 +1,6 @@
 """From what a user calls a model to an open bundle."""
 
-import os
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,9 +8,13 @@ from pathlib import Path
 from atas_deploy.core.bundle import MANIFEST, MODEL_CONFIG, WEIGHTS, Bundle
 from atas_deploy.core.classes import shorten
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.readouts import check_readout
 from atas_deploy.models.cache import ModelCache
 from atas_deploy.models.embedded import EMBEDDED, embedded_models
 from atas_deploy.models.exporting import export_once
+from atas_deploy.models.sources import check_folder, check_source, split_source
+
+_ARCHITECTURE = re.compile(r"(ViT|EVA\d\d)-[\w.-]{1,60}", re.ASCII)
 
 
 def open_model(
@@ -36,6 +40,8 @@ def open_model(
         BackendUnavailableError: an export is needed and its packages are missing.
         OutputError: the cache cannot be written.
     """
+    if readout is not None:
+        check_readout(readout)
     bundle = _ready(model)
     if bundle is None:
         return export_once(_exportable(str(model)), readout=readout, tell=tell)
@@ -45,7 +51,7 @@ def open_model(
     if WEIGHTS not in bundle.manifest.files:
         raise ConfigError(
             f"The bundle {bundle.path} has the read-out {bundle.manifest.readout} and no weights "
-            f'to make "{shorten(readout or "")}" from; name the model that it was exported from.'
+            f'to make "{readout}" from; name the model that it was exported from.'
         )
     return export_once(str(bundle.path), readout=readout, called=name, tell=tell)
 
@@ -77,8 +83,9 @@ def _ready(model: str | Path | Bundle) -> Bundle | None:
         return model
     if str(model) in embedded_models():
         return Bundle.open(EMBEDDED / str(model))
-    if os.path.isdir(model):  # noqa: PTH112  (False for impossible names, where Path raises)
-        folder = Path(model)
+    _, folder = split_source(str(model))
+    if folder and folder.is_dir():
+        check_folder(folder)
         is_model = (folder / MODEL_CONFIG).is_file() and not (folder / MANIFEST).exists()
         return None if is_model else Bundle.open(folder)
     return ModelCache().named(str(model))
@@ -89,12 +96,18 @@ def _exportable(model: str) -> str:
 
     Raises:
         ConfigError: it is neither a path that exists nor written like an open_clip name.
+        CheckpointError: the file is no checkpoint.
     """
-    if os.path.exists(model):  # noqa: PTH110  (False for impossible names, where Path raises)
-        return model
+    check_source(model)
     remote = "/" in model.strip("/") and model.isprintable() and model[0] not in "./~-"
-    if remote:
+    if remote or split_source(model)[1]:
         return model
+    if _ARCHITECTURE.fullmatch(model):
+        raise ConfigError(
+            f'"{model}" names no weights; write {model}/FILE, or {model}/WEIGHTS as open_clip '
+            f"lists them, such as ViT-B-16/openai (`atas-deploy export --model {model}` names "
+            "some)."
+        )
     known = [*embedded_models(), *ModelCache().names()]
     near = get_close_matches(model, known, n=2)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""

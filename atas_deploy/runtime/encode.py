@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.backends.base import Backend
-from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.core.errors import InputError
 from atas_deploy.core.geometry import (
     Size,
     Tiles,
@@ -22,10 +22,10 @@ from atas_deploy.core.geometry import (
     exact_size,
     resize_bilinear,
     resize_image,
-    window_starts,
 )
 from atas_deploy.media.images import read_image
 from atas_deploy.runtime.pipeline import ahead
+from atas_deploy.runtime.tiling import encode_tiles, mean_over_windows
 from atas_deploy.runtime.windows import PixelWindows, Windows
 
 Image = npt.NDArray[np.uint8]
@@ -69,7 +69,7 @@ class ImageEncoder:
         batch_size: images or windows encoded at once.
 
     Raises:
-        ConfigError: the short side or the batch size cannot be used.
+        ConfigError: the short side cannot be used.
     """
 
     def __init__(
@@ -82,8 +82,6 @@ class ImageEncoder:
         windows: Windows | PixelWindows | None = None,
         batch_size: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"The batch size is {batch_size}; expected 1 or more.")
         self._cell, self._multiple = cell, multiple or cell
         check_short_side(short_side, multiple=self._multiple, cell=cell)
         self.short_side, self.windows, self.batch_size = short_side, windows, batch_size
@@ -128,57 +126,19 @@ class ImageEncoder:
         """
         batch = np.stack(images)
         if (tiles := self.tiles(images[0])) is not None:
-            return self._encode_tiles(batch, tiles)
-        h, w = batch.shape[1] // self._cell, batch.shape[2] // self._cell
-        if not isinstance(self.windows, Windows) or self.windows.side >= max(h, w):
-            return self._backend.encode_images(batch).dense
-        total: FloatArray | None = None
-        covered = np.zeros((len(batch), h, w, 1), np.float32)
-        for places, features in self._encode_windows(batch, self.windows):
-            if total is None:
-                total = np.zeros((*covered.shape[:3], features.shape[-1]), np.float32)
-            for place, window in zip(places, features, strict=True):
-                total[place] += window
-                covered[place] += 1
-        assert total is not None
-        total /= covered
-        return total
+            fitting = (self._nearest(tiles.window[0]), self._nearest(tiles.window[1]))
+            return encode_tiles(
+                self._dense, batch, tiles, fitting=fitting, batch_size=self.batch_size
+            )
+        longest = max(batch.shape[1:3]) // self._cell
+        if isinstance(self.windows, Windows) and self.windows.side < longest:
+            return mean_over_windows(
+                self._dense, batch, self.windows, cell=self._cell, batch_size=self.batch_size
+            )
+        return self._dense(batch)
 
-    def _encode_windows(
-        self, batch: Image, windows: Windows
-    ) -> Iterator[tuple[list[tuple[int, slice, slice]], FloatArray]]:
-        """Encode all windows of a batch, some at a time, with their places on the grid."""
-        p, (side, stride) = self._cell, (windows.side, windows.stride)
-        rows, columns = (
-            [slice(start, start + min(side, length)) for start in starts]
-            for length in (batch.shape[1] // p, batch.shape[2] // p)
-            for starts in [window_starts(length, window=side, stride=stride)]
-        )
-        places = [(i, y, x) for i in range(len(batch)) for y in rows for x in columns]
-        for start in range(0, len(places), self.batch_size):
-            some = places[start : start + self.batch_size]
-            pixels = [
-                batch[i, p * y.start : p * y.stop, p * x.start : p * x.stop] for i, y, x in some
-            ]
-            yield some, self._backend.encode_images(np.stack(pixels)).dense
-
-    def _encode_tiles(self, batch: Image, tiles: Tiles) -> FloatArray:
-        """Encode all windows of a batch: (B, R, C, h, w, D)."""
-        height, width = tiles.window
-        fitting = (self._nearest(height), self._nearest(width))
-        places = [(i, y, x) for i in range(len(batch)) for y in tiles.rows for x in tiles.columns]
-        found: list[FloatArray] = []
-        for start in range(0, len(places), self.batch_size):
-            some = places[start : start + self.batch_size]
-            pixels = [
-                resize_bilinear(batch[i, y : y + height, x : x + width], fitting)
-                for i, y, x in some
-            ]
-            found.append(self._backend.encode_images(np.stack(pixels)).dense)
-        features = np.concatenate(found)
-        return features.reshape(
-            len(batch), len(tiles.rows), len(tiles.columns), *features.shape[1:]
-        )
+    def _dense(self, batch: Image) -> FloatArray:
+        return self._backend.encode_images(batch).dense
 
     def _nearest(self, length: int) -> int:
         """The nearest length in pixels that the encoder takes."""
@@ -197,7 +157,12 @@ class ImageEncoder:
     def _batches(
         self, images: Iterable[Image | str | Path], *, every: int
     ) -> Iterator[list[_Fitted]]:
-        """Group consecutive pictures of equal input size; held ones never wait for others."""
+        """Group consecutive pictures of equal input size; held ones never wait for others.
+
+        A picture whose windows are all kept has a batch of its own: they fill it, and memory.
+        """
+        alone = isinstance(self.windows, PixelWindows) and self.windows.side is not None
+        most = 1 if alone else self.batch_size
         batch: list[_Fitted] = []
         inputs: list[Image] = []  # of the batch
         size, since = (0, 0), every  # of the last picture that was not held
@@ -214,7 +179,7 @@ class ImageEncoder:
                     batch, inputs = [], []
                 batch.append(_Fitted(size, fitted))
                 inputs.append(fitted)
-            if len(inputs) in (0, self.batch_size) or len(batch) >= max(16, 4 * self.batch_size):
+            if len(inputs) in (0, most) or len(batch) >= max(16, 4 * most):
                 yield batch  # now, not at the next image: a camera may be slow
                 batch, inputs = [], []
         if batch:

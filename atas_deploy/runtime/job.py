@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 
 from atas_deploy.media.sources import Found, Source
-from atas_deploy.media.video.encoders import choose_encoder
 from atas_deploy.runtime.derived import write_formats
 from atas_deploy.runtime.image_job import segment_images
 from atas_deploy.runtime.journal import Journal
@@ -19,7 +18,7 @@ from atas_deploy.runtime.outputs import OutputFolder
 from atas_deploy.runtime.record import RunRecord, settings_of
 from atas_deploy.runtime.run_files import RunFiles
 from atas_deploy.runtime.segment import Segmenter
-from atas_deploy.runtime.start import Start, begin
+from atas_deploy.runtime.start import Start, begin, check_encoder
 from atas_deploy.runtime.stops import Stops
 from atas_deploy.runtime.tally import Tally
 from atas_deploy.runtime.video_job import segment_video
@@ -42,8 +41,7 @@ class SegmentJob:
     def __init__(
         self, segmenter: Segmenter, out: Path, *, progress: Progress, options: JobOptions
     ) -> None:
-        if options.encoder or options.encoder_preset:  # now rather than at the first video
-            choose_encoder(options.encoder, crf=options.crf, preset=options.encoder_preset)
+        check_encoder(options)
         self._segmenter, self._options, self._progress = segmenter, options, progress
         self._files = RunFiles(out, options.shard)
         self._record = RunRecord(

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,11 +39,11 @@ def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
         "queries_hash": vocabulary.hash,
         "templates": asdict(segmenter.templates),
         "logit_scale": segmenter.logit_scale,
-        "threshold": segmenter.threshold,
-        "denoise": segmenter.denoise,
+        "threshold": segmenter.protocol.threshold,
+        "denoise": segmenter.protocol.denoise,
         "short_side": segmenter.short_side,
         "windows": _windows(segmenter),
-        "refine": segmenter.refine,
+        "refine": segmenter.protocol.refine,
         **options.settings(),
     }
     plain: Settings = json.loads(json.dumps(settings))  # as it will be read again
@@ -126,16 +126,47 @@ def check_same(settings: Settings, files: RunFiles) -> Mapping[str, Any]:
             f"{files.run}, which tells the settings of the earlier run, cannot be read; choose "
             "another folder with --out, or start anew with --force."
         ) from exc
-    for key in settings | earlier:
-        if settings.get(key) != earlier.get(key):
-            raise ConfigError(
-                f"The earlier run in {files.folder} had another {key.replace('_', ' ')} "
-                f"({_short(earlier.get(key))} there, {_short(settings.get(key))} now); use the "
-                "same, choose another folder with --out, or start anew with --force."
-            )
+    for what, there, now in _differences(earlier, settings):
+        raise ConfigError(
+            f"The earlier run in {files.folder} had another {what} ({_short(there)} there, "
+            f"{_short(now)} now); use the same, choose another folder with --out, or start anew "
+            "with --force."
+        )
     return record
 
 
+def _differences(
+    there: Mapping[str, Any], now: Mapping[str, Any], within: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    """Settings that differ, in words, with both values."""
+    for key in {**now, **there}:
+        name, old, new = f"{within}{key.replace('_', ' ')}", there.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{name} ")
+        elif old != new:
+            yield name, old, new
+
+
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = _told(value)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _told(value: object) -> str:
+    """A value as people write it: "dog|puppy, grass" for a list of classes."""
+    if value in (None, "", [], {}):
+        return "none"
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case dict():
+            given = {key: item for key, item in value.items() if item not in (None, "")}
+            return ", ".join(
+                item if key == "name" else f"{key} {_told(item)}" for key, item in given.items()
+            )
+        case list():
+            return ", ".join(
+                "|".join(map(str, item)) if isinstance(item, list) else str(item) for item in value
+            )
+        case _:
+            return str(value)

@@ -1,51 +1,30 @@
-"""`Segmenter`: pictures and words in, label maps out.
-
-Q queries, D embedding width
-"""
+"""`Segmenter`: pictures and words in, label maps out."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from atas_deploy.backends.base import Backend
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
-from atas_deploy.core.masks import (
-    LabelMap,
-    background_only,
-    competing_queries,
-    label_map,
-    merged_label_map,
-    refined_label_map,
-    refined_merged_label_map,
-    widen,
-)
 from atas_deploy.core.presets import choose_protocol
 from atas_deploy.core.results import Segmentation
 from atas_deploy.core.templates import resolve_templates
 from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.models import open_model
 from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder
-from atas_deploy.runtime.settle import check_choice, settle
+from atas_deploy.runtime.label import Words, label_picture
+from atas_deploy.runtime.settle import check_batch_size, check_choice, settle
 from atas_deploy.runtime.temporal import Smoother
 from atas_deploy.runtime.text import TextFeatures
 from atas_deploy.runtime.text_store import TextStore
-from atas_deploy.runtime.windows import choose_windows
+from atas_deploy.runtime.windows import fit_windows
 
 BACKENDS = {"ort": OrtBackend}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Words:
-    """A vocabulary and its text features times the logit scale, (D, Q), which change together."""
-
-    vocabulary: Vocabulary
-    queries: npt.NDArray[np.float32]
 
 
 class Segmenter:
@@ -71,7 +50,9 @@ class Segmenter:
             `atas_deploy.core.vocabulary`.
         threshold: least softmax probability of a pixel that keeps its class, in [0, 1]; None = 0.
         denoise: least softmax probability that a class must reach in some cell of a picture to
-            compete in it, in [0, 1]; None = 0. In a video each frame decides for itself.
+            compete in it, in [0, 1]; None = 0. Background words always compete; where there are
+            none and no class reaches it, the picture is background, with a probability of 0. In a
+            video each frame decides for itself.
         probability: whether results hold the probability of every pixel; slow with many words.
         templates: name of a set, "@file", or prompts with one `{}` each; see
             `atas_deploy.core.templates`; None = "default".
@@ -95,6 +76,7 @@ class Segmenter:
         preset: its name, or None.
         row: the class list whose settings were taken from the preset; "" = its general ones.
         protocol: the settings in use, given ones included.
+        encoder: turns a picture into what `label` takes.
 
     Raises:
         ConfigError: an argument cannot be used.
@@ -128,6 +110,8 @@ class Segmenter:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         check_choice("backend", backend, BACKENDS)
+        BACKENDS[backend].check_device(device)
+        batch_size = check_batch_size(batch_size)
         choice = choose_protocol(preset, classes)
         self.preset, self.row = preset, choice.row
         self.protocol = settle(
@@ -147,9 +131,7 @@ class Segmenter:
         vocabulary = build_vocabulary(choice.classes, background=self.protocol.background)
         self.templates = resolve_templates(self.protocol.templates)
         self.bundle = open_model(model, readout=self.protocol.readout, tell=tell)
-        self.logit_scale = self.protocol.logit_scale or self.bundle.manifest.logit_scale
-        self.threshold, self.denoise = self.protocol.threshold, self.protocol.denoise
-        self.refine, self.probability = self.protocol.refine, probability
+        self.probability = probability
         self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
         self.encoder = self._make_encoder(batch_size)
         self._store = TextStore(self.bundle) if cache else None
@@ -164,7 +146,7 @@ class Segmenter:
             self.backend,
             **grid,
             short_side=protocol.short_side or manifest.short_side,
-            windows=choose_windows(protocol.window, protocol.stride, merge=protocol.merge, **grid),
+            windows=fit_windows(protocol.window, protocol.stride, merge=protocol.merge, **grid),
             batch_size=batch_size,
         )
 
@@ -195,9 +177,14 @@ class Segmenter:
         self._words = self._encode_words(build_vocabulary(classes, background=rule))
         self._background = rule
 
-    def _encode_words(self, vocabulary: Vocabulary) -> _Words:
+    def _encode_words(self, vocabulary: Vocabulary) -> Words:
         features = self._text(vocabulary.queries)
-        return _Words(vocabulary, np.float32(self.logit_scale) * features.T)
+        return Words(vocabulary, np.float32(self.logit_scale) * features.T)
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on cosine similarities."""
+        return self.protocol.logit_scale or self.bundle.manifest.logit_scale
 
     @property
     def short_side(self) -> int:
@@ -216,7 +203,7 @@ class Segmenter:
 
     def __call__(self, image: Image | str | Path) -> Segmentation:
         """Segment one image: a path, or (H, W, 3) uint8 RGB."""
-        return self._label(self.encoder(image))
+        return self.label(self.encoder(image))
 
     def segment(self, images: Sequence[Image | str | Path]) -> list[Segmentation]:
         """Segment several images, of any sizes.
@@ -264,43 +251,30 @@ class Segmenter:
             for picture in pictures:
                 if picture is not None:
                     smoothed = smoother(picture.dense)
-                    result = self._label(replace(picture, dense=smoothed))
+                    result = self.label(replace(picture, dense=smoothed))
                 yield result
 
-    def _label(self, picture: Encoded) -> Segmentation:
-        words = self._words  # one list for a picture, even if another thread changes it
-        queries, query_class = words.queries, words.vocabulary.query_class
-        if self.denoise:
-            kept = competing_queries(picture.dense, queries, query_class, least=self.denoise)
-            if kept.any():
-                found = self._masks(picture, queries[:, kept], query_class[kept])
-                found = widen(found, query_class)
-            else:
-                found = background_only(picture.size, query_class)
-        else:
-            found = self._masks(picture, queries, query_class)
-        probability = found.probability if self.probability else None
-        return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)
-
-    def _masks(
+    def label(
         self,
         picture: Encoded,
-        queries: npt.NDArray[np.float32],
-        query_class: npt.NDArray[np.intp],
-    ) -> LabelMap:
-        """Label a picture with the queries that compete in it, (D, Q) and (Q,)."""
-        place = picture.dense, queries, query_class
-        size, tiles, threshold = picture.size, picture.tiles, self.threshold
-        if self.refine == "pamr":
-            image = picture.fitted
-            if tiles is None:
-                return refined_label_map(*place, image=image, size=size, threshold=threshold)
-            return refined_merged_label_map(
-                *place, tiles=tiles, image=image, size=size, threshold=threshold
-            )
-        sure = self.probability
-        if tiles is None:
-            return label_map(*place, size=size, threshold=threshold, probability=sure)
-        return merged_label_map(
-            *place, tiles=tiles, size=size, threshold=threshold, probability=sure
-        )
+        *,
+        threshold: float | None = None,
+        denoise: float | None = None,
+        refine: str | None = None,
+    ) -> Segmentation:
+        """Label a picture that `encoder` has encoded, also with other settings than those in use.
+
+        Args:
+            picture: what `self.encoder(image)` gave.
+            threshold: as for the class; None = as in use, 0 = none.
+            denoise: as for the class; None = as in use, 0 = none.
+            refine: as for the class; None = as in use.
+
+        Raises:
+            ConfigError: an argument cannot be used.
+        """
+        words = self._words  # one list for a picture, even if another thread changes it
+        protocol = settle(self.protocol, threshold=threshold, denoise=denoise, refine=refine)
+        found = label_picture(picture, words, protocol, probability=self.probability)
+        probability = found.probability if self.probability else None
+        return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)

@@ -1,11 +1,13 @@
 """How a run begins: anew, or where an earlier one stopped."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.files import check_writable
+from atas_deploy.media.video.encoders import choose_encoder
 from atas_deploy.runtime.derived import format_files
 from atas_deploy.runtime.lock import locked
 from atas_deploy.runtime.options import FORMATS, JobOptions
@@ -47,7 +49,7 @@ def begin(record: RunRecord, options: JobOptions, locks: ExitStack) -> Start:
     for shard in shards:
         locks.enter_context(locked(shard))
     _refuse_mixture(files, force=options.force)
-    refuse_overwrite(files, options)
+    _refuse_overwrite(files, options)
     if options.resume:
         return _resume(record, shards)
     _replace((files, *shards))
@@ -109,12 +111,33 @@ def _refuse_mixture(files: RunFiles, *, force: bool) -> None:
         )
 
 
-def refuse_overwrite(files: RunFiles, options: JobOptions) -> None:
-    """Refuse to start anew over the record of a run; ask before work that takes long.
+def refuse_early(files: RunFiles, options: JobOptions) -> None:
+    """Refuse what needs no model to be refused, before one is exported or words are encoded.
 
     Raises:
-        ConfigError: there is one, and neither `resume` nor `force` is on.
+        ConfigError: as by `begin`, but for other settings; or the encoder, or preset of it, asked
+            for cannot be used.
+        OutputError: the folder cannot be written.
     """
+    check_encoder(options)
+    check_writable(files.folder)
+    with locked(files) if files.exists() else nullcontext():
+        _refuse_mixture(files, force=options.force)
+        _refuse_overwrite(files, options)
+
+
+def check_encoder(options: JobOptions) -> None:
+    """Refuse an encoder of video now rather than at the first video.
+
+    Raises:
+        ConfigError: it, or its preset, cannot be used.
+    """
+    if options.encoder or options.encoder_preset:
+        choose_encoder(options.encoder, crf=options.crf, preset=options.encoder_preset)
+
+
+def _refuse_overwrite(files: RunFiles, options: JobOptions) -> None:
+    """Refuse to start anew over the record of a run, unless `resume` or `force` is on."""
     if options.resume or options.force:
         return
     shards = [] if files.shard else files.shards()

@@ -18,6 +18,7 @@ class Tally:
         failed: sources that could not be read or written to their end.
         failures: the first 100 of them: source and error.
         resumed: sources that an earlier run had done.
+        empty: pictures and frames without any class.
     """
 
     images: int = 0
@@ -26,6 +27,7 @@ class Tally:
     failed: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
     resumed: int = 0
+    empty: int = 0
     _present: dict[int, int] = field(default_factory=dict)  # class: pictures with it
     _area: dict[int, float] = field(default_factory=dict)  # class: sum of its shares
 
@@ -47,6 +49,7 @@ class Tally:
             self.images += 1
         elif kind == "frame":
             self.frames += 1
+        self.empty += row.get("classes") == []
         for entry in row.get("classes", ()):
             i = entry["id"]
             self._present[i] = self._present.get(i, 0) + 1

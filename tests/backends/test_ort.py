@@ -7,7 +7,12 @@ import pytest
 
 from atas_deploy.backends import ort
 from atas_deploy.backends.ort import OrtBackend
-from atas_deploy.core.errors import BackendError, BackendUnavailableError, InputError
+from atas_deploy.core.errors import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigError,
+    InputError,
+)
 from atas_deploy.models import open_model
 
 
@@ -59,6 +64,15 @@ def test_cuda_without_its_build_is_an_error() -> None:
     """No silent fallback to the CPU."""
     with pytest.raises(BackendUnavailableError, match="cuda"):
         OrtBackend(open_model("atas-tiny"), device="cuda:0")
+
+
+def test_a_device_is_checked_without_a_bundle() -> None:
+    """A name that is none, a device that is missing, and one that is there."""
+    with pytest.raises(ConfigError, match="Unknown device"):
+        OrtBackend.check_device("tpu")
+    with pytest.raises(BackendUnavailableError, match="cuda:1"):
+        OrtBackend.check_device("cuda:1")
+    OrtBackend.check_device("cpu")
 
 
 def test_two_packages_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

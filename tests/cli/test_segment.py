@@ -102,6 +102,7 @@ def test_folder_with_bad_files(
         (["photo.png", "--smooth", "1"], 2, "smooth"),
         (["photo.png", "--threshold", "2"], 2, "threshold"),
         (["photo.png", "--opacity", "nan"], 2, "opacity"),
+        (["photo.png", "--readout", "sharp"], 2, "'naclip'"),
         (["photo.png", "--max-frames", "0"], 2, "max-frames"),
         ([], 2, "INPUT"),
     ],
@@ -122,6 +123,41 @@ def test_bad_arguments(
     assert message in result.output
     assert isinstance(result.exception, SystemExit)
     assert size_of(tmp_path / "photo.png") == (80, 60)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--stride", "16"], 2, "--window"),
+        (["--window", "64", "--stride", "96"], 2, "gaps"),
+        (["--merge", "pixels", "--window", "128", "--stride", "15"], 2, "1/8"),
+        (["--device", "tpu"], 2, "Unknown device"),
+        (["--device", "cuda"], 1, "cuda"),
+        (["--encoder", "nope"], 2, "encoder"),
+        (["--out", "photo.png/below"], 1, "photo.png/below"),
+        (["--out", "old", "--format", "coco"], 2, "coco.json exists already"),
+        (["--out", "parts", "--shard", "1/3"], 2, "divided otherwise"),
+    ],
+)
+def test_refused_before_the_model(
+    tmp_path: Path,
+    segment: Segment,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """What needs no model is told first, as one may have to be exported; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "photo.png")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "coco.json").touch()
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "run.1-of-2.json").touch()
+    before = sorted(tmp_path.rglob("*"))
+    result = segment("photo.png", "--model", "no-such-model", *args)
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_odd_names(tmp_path: Path, segment: Segment, lines: Lines) -> None:

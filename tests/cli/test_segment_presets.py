@@ -64,12 +64,25 @@ def test_masks_are_those_of_the_segmenter(tmp_path: Path, photos: Photos) -> Non
         expected = own(path)
         with Image.open(place.with_suffix(".labels.png")) as labels:
             np.testing.assert_array_equal(np.asarray(labels), expected.labels)
-        saved = np.load(place.with_suffix(".npz"))
-        np.testing.assert_allclose(saved["probability"], expected.probability, atol=2e-3)
+        with np.load(place.with_suffix(".npz")) as saved:
+            np.testing.assert_allclose(saved["probability"], expected.probability, atol=2e-3)
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def test_no_class_is_remarked(tmp_path: Path, photos: Photos) -> None:
+    """Where denoising leaves none, in one line at the end; not without denoising, nor quietly."""
+    folder = photos(tmp_path / "in", 2)
+    words = ("-c", "sky,tree", "--background", "none", "--templates", "none", "--short-side", 64)
+    line = "no class in 2 pictures; a --denoise below 1 keeps more classes"
+    denoised = segment(folder, *words, "-o", tmp_path / "a", "--denoise", 1)
+    assert line in denoised.stderr.splitlines()
+    quiet = segment(folder, *words, "-o", tmp_path / "b", "--denoise", 1, "-q")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    certain = segment(folder, *words, "-o", tmp_path / "c", "--denoise", 0.01)
+    assert "no class" not in certain.output
 
 
 def test_presets_of_encoders_are_another_option(tmp_path: Path, photos: Photos) -> None:

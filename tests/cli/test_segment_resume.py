@@ -104,14 +104,15 @@ def test_done_sources_are_not_done_again(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (["--classes", "sky,lake"], 'another classes ([["sky"], ["tree"]] there'),
-        (["--classes", "@colours.json"], "another palette"),
-        (["--threshold", "0.3"], "another threshold (null there, 0.3 now)"),
-        (["--denoise", "0.3"], "another denoise (null there, 0.3 now)"),
-        (["--merge", "pixels"], "another windows"),
-        (["--preset", "sclip"], 'another preset (null there, {"name": "sclip", "row": ""} now)'),
+        (["--classes", "sky,lake"], "another classes (sky, tree there, sky, lake now)"),
+        (["--classes", "@colours.json"], "another palette sky (none there, "),
+        (["--threshold", "0.3"], "another threshold (none there, 0.3 now)"),
+        (["--denoise", "0.3"], "another denoise (none there, 0.3 now)"),
+        (["--merge", "pixels"], "another windows (none there, merge pixels now)"),
+        (["--preset", "sclip"], "another preset (none there, sclip now)"),
         (["--every", "2"], "another every"),
-        (["--view", "side"], "another view"),
+        (["--view", "side"], "another view (overlay there, side now)"),
+        (["--no-overlay"], "another overlay (on there, off now)"),
     ],
 )
 def test_other_settings_are_refused(

@@ -154,6 +154,16 @@ def test_wrong_architecture(place: Path, state: State) -> None:
         load_model("ViT-B-16/w.pt")
 
 
+def test_a_missing_block(place: Path, state: State) -> None:
+    """What differs is told, not all that is equal."""
+    names = [n for n in state if n.startswith("visual.transformer.resblocks.2.")]
+    save({name: t for name, t in state.items() if name not in names}, place / "w.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_model("narrow/w.pt")
+    assert "narrow: they have 2 blocks in the image tower, expected 3;" in str(caught.value)
+    assert "width" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("tensors", "reason"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from atas_deploy.clip.hub import is_reachable
 from atas_deploy.clip.model import build_model
 
 Writers = dict[str, Callable[[Path], Path]]
@@ -71,9 +73,10 @@ def cache(tmp_path: Path, write_tokenizer: Writers) -> Path:
     return tmp_path
 
 
-def load(cache: Path, source: str) -> str:
+def load(cache: Path, source: str, **settings: str) -> str:
     """What a process prints that loads a model with nothing but this cache."""
-    environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    settings = settings or {"HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_CACHE": str(cache), "NO_PROXY": "127.0.0.1"} | settings
     done = subprocess.run(
         [sys.executable, "-c", LOAD, source],
         env=environment,
@@ -100,7 +103,6 @@ def test_model_with_a_tokenizer_of_its_own(cache: Path) -> None:
             "CheckpointError Cannot fetch open_clip_config.json of hf-hub:org/none",
         ),
         ("hf-hub:org/other", "check that the repository is in open_clip's format"),
-        ("hf-hub:a b/c d", "CheckpointError Cannot fetch"),
         ("ViT-B-16/openai", "Cannot fetch the weights of ViT-B-16/openai"),
     ],
 )
@@ -118,3 +120,17 @@ def test_missing_tokenizer(cache: Path) -> None:
     printed = load(cache, "hf-hub:org/model")
     assert "the tokenizer org/words" in printed
     assert "put its tokenizer.json and tokenizer_config.json beside the model" in printed
+
+
+def test_hub_that_cannot_be_reached(cache: Path) -> None:
+    """Its cache is used; for what is not there the client does not try again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert is_reachable("127.0.0.1", port)
+    assert not is_reachable("127.0.0.1", port)
+    assert not is_reachable("host.invalid", 443)
+    endpoint = f"http://127.0.0.1:{port}"
+    assert "model 0.5 3.5" in load(cache, "hf-hub:org/model", HF_ENDPOINT=endpoint)
+    for source in ("hf-hub:org/none", "ViT-B-16/openai"):
+        printed = load(cache, source, HF_ENDPOINT=endpoint)
+        assert "(there is no connection to 127.0.0.1); connect to the network once" in printed

@@ -13,8 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atas_deploy.clip.readouts import READOUTS
 from atas_deploy.clip.vit import DenseViT
+from atas_deploy.core import readouts
 
 Grid = tuple[int, int]
+
+
+def test_all_names_are_read_outs() -> None:
+    """What the torch-free side offers is what there is, in that order."""
+    assert tuple(READOUTS) == readouts.READOUTS
 
 
 def softmax(q: Tensor, k: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The differentiable region embeddings against those of the runtime."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,22 @@ def test_masks_that_are_small_or_empty_equal_those_of_the_runtime() -> None:
     masks.view(30, -1)[torch.arange(29), torch.randint(45 * 80, (29,))] = True
     found = regions.pool_masks(dense[:1], [masks])
     np.testing.assert_allclose(found.numpy(), pool_masks(dense[0].numpy(), masks.numpy()), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "autocast"])
+def test_half_precision_costs_only_that_of_the_features(dtype: torch.dtype | str) -> None:
+    """Boxes and masks are not rounded to the features' type, nor are the sums."""
+    dense, boxes, masks = pictures(2)
+    auto = dtype == "autocast"
+    dense = dense.float() if isinstance(dtype, str) else dense.to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=auto):
+        found = regions.pool_boxes(dense, boxes, size=SIZE), regions.pool_masks(dense, masks)
+    exact = dense.double()
+    expected = regions.pool_boxes(exact, boxes, size=SIZE), regions.pool_masks(exact, masks)
+    for got, wanted in zip(found, expected, strict=True):
+        assert got.dtype == dense.dtype
+        limit = 1e-5 if auto else torch.finfo(got.dtype).eps
+        torch.testing.assert_close(got.double(), wanted, rtol=0, atol=limit)
 
 
 def test_embeddings_are_differentiable() -> None:

@@ -11,7 +11,7 @@ import torch
 from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import load_file, save_file
 
-from atas_deploy.clip import pretrained
+from atas_deploy.clip import hub
 from atas_deploy.clip.model import build_model
 from atas_deploy.clip.weights import load_model
 from atas_deploy.core.errors import CheckpointError, ConfigError
@@ -163,13 +163,16 @@ def test_tokenizer_of_another_model(folder: Path) -> None:
     ("name", "reason"),
     [
         ("ViT-B-16", "sets of weights.*ViT-B-16/openai.*ViT-B-16/FILE"),
-        ("ViT-B-16/runs/epoch_5.pt", r"no file runs/epoch_5\.pt"),
+        ("ViT-B-16/runs/epoch_5.pt", r"no file .* or runs/epoch_5\.pt"),
         ("ViT-B-16/opnai", 'no weights "opnai".*ViT-B-16/openai'),
-        ("ViT-B16/openai", "did you mean ViT-B-16"),
+        ("ViT-B16/openai", "did you mean ViT-B-16/openai"),
+        ("https://host/weights.pt", "is an address"),
+        ("hf-hub:foo/bar baz", "ORGANISATION/REPOSITORY"),
+        ("hf-hub:foo/bar--baz", "ORGANISATION/REPOSITORY"),
         ("missing/folder", 'no such file or folder.*"missing"'),
         ("", "no such file or folder"),
         ("x" * 5000, "no such file or folder"),
-        ("RN50/openai", "ResNet"),
+        ("RN50/openai", "ResNet.*such as ViT-B-16/openai"),
         ("convnext_base/laion400m_s13b_b51k", "ConvNeXt"),
         ("roberta-ViT-B-32/laion2b_s12b_b32k", "Hugging Face transformers"),
         ("hf-hub:", "ORGANISATION/REPOSITORY"),
@@ -183,13 +186,22 @@ def test_names_that_cannot_be_loaded(name: str, reason: str) -> None:
         load_model(name)
 
 
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
+    """An empty folder says what is expected, one with checkpoints how to name them."""
+    with pytest.raises(ConfigError, match=r"manifest\.json.*open_clip_config\.json"):
+        load_model(tmp_path)
+    (tmp_path / "epoch_5.pt").touch()
+    with pytest.raises(ConfigError, match=r"as in ViT-B-16/.*/epoch_5\.pt"):
+        load_model(tmp_path)
+
+
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed download is one sentence with the cure."""
 
-    def fail(_: object) -> str:
+    def fail(*_: object) -> str:
         raise OSError("Name or service not known\nmore")
 
-    monkeypatch.setattr(pretrained, "download_pretrained", fail)
+    monkeypatch.setattr(hub, "_download", fail)
     with pytest.raises(CheckpointError, match=r"ViT-B-32/.*not known\); connect to the network"):
         load_model("ViT-B-32/openai")
 
@@ -203,9 +215,7 @@ def test_pretrained_weights_bring_their_activation(
     model = open_clip.CLIP(**config)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     monkeypatch.setattr(open_clip, "get_model_config", lambda _: config)
-    monkeypatch.setattr(
-        pretrained, "download_pretrained", lambda _: str(tmp_path / "weights.safetensors")
-    )
+    monkeypatch.setattr(hub, "_download", lambda *_: str(tmp_path / "weights.safetensors"))
     loaded = load_model("ViT-B-16/openai")
     act = loaded.model.visual.transformer.resblocks[0].mlp.gelu
     assert isinstance(act, open_clip.transformer.QuickGELU)

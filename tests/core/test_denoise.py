@@ -66,9 +66,10 @@ def test_a_map_of_some_classes_becomes_one_of_all() -> None:
 
 
 def test_nothing_left_is_background() -> None:
-    """Label 0 everywhere, for certain, and no scores."""
+    """Label 0 everywhere, with no probability and no scores."""
     found = background_only((3, 5), np.array([1, 1, 2]))
     assert found.labels.shape == (3, 5)
     assert found.labels.max() == found.scores.max() == 0
     assert found.scores.shape == (2,)
-    assert found.probability.min() == 1
+    assert found.probability.shape == (3, 5)
+    assert found.probability.max() == 0

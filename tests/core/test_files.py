@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atas_deploy.core.errors import OutputError
-from atas_deploy.core.files import atomic_path, output_error, part_path
+from atas_deploy.core.files import atomic_path, check_writable, output_error, part_path
 
 
 def test_target_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -91,3 +91,19 @@ def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
 def test_two_writers_do_not_share_a_part() -> None:
     """Every temporary name is a new one."""
     assert part_path(Path("a")) != part_path(Path("a"))
+
+
+@pytest.mark.parametrize("name", ["here", "not/yet/there"])
+def test_a_folder_that_can_be_written(tmp_path: Path, name: str) -> None:
+    """Whether it exists or not, nothing changes."""
+    (tmp_path / "here").mkdir()
+    check_writable(tmp_path / name)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+def test_a_folder_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    """The message names what was asked for."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=f"Cannot write {tmp_path / name}: "):
+        check_writable(tmp_path / name)

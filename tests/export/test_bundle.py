@@ -20,7 +20,7 @@ from atas_deploy.core.errors import (
     ParityError,
 )
 from atas_deploy.export import bundle as exporter
-from atas_deploy.export.bundle import encoder_settings, export_bundle
+from atas_deploy.export.bundle import _manifest, build_towers, encoder_settings, export_bundle
 
 OLD_MANIFEST = '{"format": "atas-deploy-bundle", "format_version": 0}'
 
@@ -55,6 +55,7 @@ def test_parity_is_recorded(bundle: Bundle) -> None:
     """The proof lies in the bundle, with limits and worst values."""
     proof = json.loads((bundle.path / "parity.json").read_text())
     assert len(proof["stages"]) == 2
+    assert proof["stages"][0]["limits"] == {"max_abs": 1e-5, "cosine": 0.99999}
     assert proof["stages"][1]["limits"] == {"max_abs": 1e-4, "cosine": 0.9999}
     assert proof["stages"][1]["worst"]["dense"]["max_abs"] < 1e-5
 
@@ -114,6 +115,21 @@ def test_finer_grid_and_windows_are_recorded(model: ClipModel, tmp_path: Path) -
     loaded = load_model(first.path)
     settings = encoder_settings(loaded, readout="naclip")
     assert settings == {"readout": "naclip", "stride": 8, "attention_window": 2}
+    plain = encoder_settings(loaded, stride=16, attention_window=0)
+    assert plain == {"readout": "sclip", "stride": 16, "attention_window": None}
+    manifest = _manifest(loaded, build_towers(loaded, **plain), storage="fp16", license_id=None)
+    assert (manifest.stride, manifest.attention_window, manifest.multiple) == (None, None, 16)
+
+
+@pytest.mark.parametrize(("stride", "largest"), [(None, 4), (8, 8)])
+def test_windows_beyond_the_trained_size_are_refused(
+    model: ClipModel, tmp_path: Path, stride: int | None, largest: int
+) -> None:
+    """Before anything is written; the largest is told."""
+    build_towers(model, "sclip", stride, largest)
+    with pytest.raises(ConfigError, match=f"window is 1000 cells; expected up to {largest}"):
+        export_bundle(model, tmp_path / "a", stride=stride, attention_window=1000)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bundle_without_weights_cannot_be_exported(bundle: Bundle, tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_photos_are_the_images_that_can_be_read(
     ("arguments", "message", "code"),
     [
         (["--model", "ViT-B16/openai"], "did you mean ViT-B-16", 2),
-        (["--model", "FOLDER", "--readout", "sharp"], "choose one of vanilla, maskclip, sclip", 2),
+        (["--model", "FOLDER", "--readout", "sharp"], "not one of 'vanilla', 'maskclip'", 2),
+        (["--model", "FOLDER", "--attention-window", "1000"], "expected up to 4", 2),
+        (["--model", "/"], "is not a model: expected", 2),
         (["--model", "FOLDER", "--photos", "missing.jpg"], "missing.jpg", 1),
     ],
 )

@@ -119,5 +119,8 @@ def test_cases_cover_what_matters() -> None:
     assert {shape[0] for shape in shapes} == {1, 3}
     assert (1, 64, 64, 3) in shapes
     assert sum(h != w for _, h, w, _ in shapes) >= 4
+    assert {(16, 80), (80, 16)} <= {shape[1:3] for shape in shapes}
+    fine = [b.shape for b in image_cases(trained_size=(224, 224), multiple=1)]
+    assert max(h * w for _, h, w, _ in fine) == 48 * 48
     with_photos = image_cases(trained_size=(64, 64), multiple=16, photos=[photo] * 4)
     assert any((batch == 0).all() and len(batch) == 4 for batch in with_photos)

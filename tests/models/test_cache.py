@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from atas_deploy.cli.main import main
 from atas_deploy.core.errors import ConfigError, OutputError
 from atas_deploy.models import ModelCache, open_model
-from atas_deploy.models.sources import stamp
+from atas_deploy.models.sources import absolute, stamp
 
 NAME = "small-sclip-0123"
 
@@ -57,6 +57,43 @@ def test_file_behind_an_architecture(
     assert cache.lookup("ViT-B-16/epoch_5.pt", None) is None
     os.utime(source, ns=(0, 0))
     assert cache.lookup(f"ViT-B-16/{source}", None) is None
+
+
+@pytest.mark.parametrize("spelling", ["./epoch_5.pt", "../{}/epoch_5.pt", "~/epoch_5.pt"])
+def test_spelling_does_not_decide(
+    cache: ModelCache, source: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    """Paths are the same by any spelling, alone and behind an architecture, and are watched."""
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("HOME", str(source.parent))
+    spelled = spelling.format(source.parent.name)
+    cache.remember(f"ViT-B-32/{spelled}", None, NAME, stamp(f"ViT-B-32/{spelled}"))
+    assert cache.lookup(spelled, "sclip") is not None
+    assert cache.exported(spelled) == [NAME]
+    assert cache.lookup("ViT-B-32/epoch_5.pt", None) is not None
+    assert cache.exported("ViT-B-32/./epoch_5.pt") == [NAME]
+    source.write_bytes(b"trained again")
+    assert cache.lookup(f"ViT-B-32/{spelled}", None) is None
+
+
+def test_folders_by_any_spelling(
+    cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model folder may be named with a slash behind it or a dot before it."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    cache.remember("mine", None, NAME, stamp("mine"))
+    assert all(cache.lookup(name, None) for name in ("mine/", "./mine", str(tmp_path / "mine")))
+
+
+def test_a_file_called_like_weights_hides_none(
+    cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In "ViT-B-16/openai" a file "openai" means nothing; only checkpoints are files there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openai").touch()
+    assert stamp("ViT-B-16/openai") == []
+    assert absolute("ViT-B-16/openai") == "ViT-B-16/openai"
 
 
 @pytest.mark.parametrize("change", ["size", "time", "config", "gone"])
@@ -125,6 +162,7 @@ def test_command_lists_shows_and_deletes(cache: ModelCache, source: Path) -> Non
     listed = CliRunner().invoke(main, ["models"]).output
     assert "atas-tiny: " in listed
     assert f"{NAME}: " in listed
+    assert f"  exported from {source}\n" in listed
     shown = CliRunner().invoke(main, ["models", str(source), "--verify"]).output
     assert "read-out sclip" in shown
     assert "verified" in shown

@@ -1,5 +1,7 @@
 """Pictures to features, by windows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,10 +10,11 @@ from hypothesis import strategies as st
 from atas_deploy.backends.base import ImageFeatures
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.geometry import resize_bilinear, window_starts
+from atas_deploy.core.geometry import cut_tiles, resize_bilinear, window_starts
 from atas_deploy.models import open_model
 from atas_deploy.runtime.encode import ImageEncoder
-from atas_deploy.runtime.windows import PixelWindows, Windows, choose_windows
+from atas_deploy.runtime.tiling import encode_tiles
+from atas_deploy.runtime.windows import PixelWindows, Windows, check_windows, fit_windows
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +87,13 @@ def test_windows_snap_to_patches(
     window: int | None, stride: int | None, expected: Windows | None
 ) -> None:
     """To the nearest whole patch; the stride is half a window if it is not given."""
-    found = choose_windows(window, stride, merge="features", cell=16, multiple=16)
+    found = fit_windows(window, stride, merge="features", cell=16, multiple=16)
     assert found == expected
 
 
 def test_windows_snap_to_what_the_model_takes() -> None:
     """With cells of 8 pixels and images in multiples of 16: 224 pixels, and a stride of 112."""
-    found = choose_windows(230, None, merge="features", cell=8, multiple=16)
+    found = fit_windows(230, None, merge="features", cell=8, multiple=16)
     assert found == Windows(28, 14)
 
 
@@ -107,14 +110,16 @@ def test_windows_merged_as_pixels_do_not_snap(
     window: int | None, stride: int | None, expected: PixelWindows
 ) -> None:
     """They are where the user wants them; without one the whole picture is the only window."""
-    assert choose_windows(window, stride, merge="pixels", cell=16, multiple=16) == expected
+    assert fit_windows(window, stride, merge="pixels", cell=16, multiple=16) == expected
 
 
 def test_too_much_overlap_is_refused() -> None:
     """All windows are held at once when pixels are merged."""
     with pytest.raises(ConfigError, match="1/8 of the window"):
-        choose_windows(224, 27, merge="pixels", cell=16, multiple=16)
-    assert choose_windows(224, 27, merge="features", cell=16, multiple=16) == Windows(14, 2)
+        check_windows(224, 27, merge="pixels")
+    check_windows(224, 28, merge="pixels")
+    check_windows(224, 27, merge="features")
+    assert fit_windows(224, 27, merge="features", cell=16, multiple=16) == Windows(14, 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -153,3 +158,40 @@ def test_windows_of_odd_sizes_are_stretched(
     stretched = resize_bilinear(image[: window[0], : window[1]], fitting)
     expected = backend.encode_images(stretched[None]).dense[0]
     np.testing.assert_allclose(found.dense[0, 0], expected, atol=1e-5)
+
+
+def test_features_of_windows_are_held_once() -> None:
+    """While they are gathered, memory is little more than the result takes."""
+    tiles = cut_tiles((64, 640), window=64, stride=8)
+
+    def encode(images: np.ndarray) -> np.ndarray:
+        return np.ones((len(images), 16, 16, 64), np.float32)
+
+    batch = noise(64, 640)[None]
+    tracemalloc.start()
+    try:
+        found = encode_tiles(encode, batch, tiles, fitting=(64, 64), batch_size=4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (1, 1, 73, 16, 16, 64)
+    assert peak < 1.3 * found.nbytes
+
+
+def test_a_batch_has_windows_of_one_picture(backend: OrtBackend) -> None:
+    """However large, so that the features of one picture are held, not those of many."""
+    seen = []
+
+    class Spy:
+        def encode_images(self, images: np.ndarray) -> ImageFeatures:
+            seen.append(len(images))
+            return backend.encode_images(images)
+
+    def lengths(windows: PixelWindows) -> list[int]:
+        seen.clear()
+        encoder = ImageEncoder(Spy(), cell=16, short_side=32, windows=windows, batch_size=3)
+        list(encoder.stream([noise(32, 48)] * 4))
+        return seen
+
+    assert lengths(PixelWindows(32, 16)) == [2, 2, 2, 2]
+    assert lengths(PixelWindows(None, None)) == [3, 1]

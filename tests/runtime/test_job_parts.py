@@ -1,6 +1,8 @@
 """Signals, locks, counts and settings of a job."""
 
+import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -102,6 +104,46 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
     files.run.write_text('{"settings": {"short_side": 64, "old": 1}}')
     with pytest.raises(ConfigError, match=r"another short side \(64 there, 96 now\)"):
         check_same({"short_side": 96}, files)
-    with pytest.raises(ConfigError, match=r"another old \(1 there, null now\)"):
+    with pytest.raises(ConfigError, match=r"another old \(1 there, none now\)"):
         check_same({"short_side": 64}, files)
     assert check_same({"short_side": 64, "old": 1}, files)
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "told"),
+    [
+        (
+            {"preset": {"name": "clearclip", "row": ""}},
+            {"preset": None},
+            "preset (clearclip there, none now)",
+        ),
+        (
+            {"preset": {"name": "sclip", "row": "voc21"}},
+            {"preset": {"name": "sclip", "row": ""}},
+            "preset row (voc21 there, none now)",
+        ),
+        (
+            {"windows": {"merge": "pixels", "side": 224, "stride": 112}},
+            {"windows": None},
+            "windows (merge pixels, side 224, stride 112 there, none now)",
+        ),
+        (
+            {"model": {"name": "a", "readout": "sclip"}},
+            {"model": {"name": "a", "readout": "naclip"}},
+            "model readout (sclip there, naclip now)",
+        ),
+        (
+            {"classes": [["dog", "puppy"], ["grass"]]},
+            {"classes": [["dog"]]},
+            "classes (dog|puppy, grass there, dog now)",
+        ),
+    ],
+)
+def test_differences_are_told_as_people_write(
+    tmp_path: Path, there: dict[str, object], now: dict[str, object], told: str
+) -> None:
+    """Only what differs is named, and no JSON."""
+    files = RunFiles(tmp_path)
+    files.run.write_text(json.dumps({"settings": there}))
+    with pytest.raises(ConfigError, match=re.escape(f"had another {told};")):
+        check_same(now, files)

@@ -171,7 +171,7 @@ def test_merged_pixels_of_a_video() -> None:
     assert results[1] is results[0]
     first, last = own.encoder(frames[0]), own.encoder(frames[2])
     mixed = replace(last, dense=(first.dense + last.dense) / 2)
-    np.testing.assert_allclose(results[2].probability, own._label(mixed).probability, atol=1e-5)
+    np.testing.assert_allclose(results[2].probability, own.label(mixed).probability, atol=1e-5)
 
 
 @pytest.mark.parametrize("merge", ["features", "pixels"])
@@ -190,8 +190,8 @@ def test_denoising_drops_classes(merge: str) -> None:
     assert one.labels[0, 0] == 1 + int(np.argmax((chances / chances.sum(1, keepdims=True)).max(0)))
     assert (one.probability == 1).all()
     assert one.scores.shape == (3,)
-    none = Segmenter(**options, background="none", denoise=1.0)(image)
-    assert none.labels.max() == none.scores.max() == 0
+    none = Segmenter(**options, background="none", denoise=1.0, probability=True)(image)
+    assert none.labels.max() == none.scores.max() == none.probability.max() == 0
     background = Segmenter(**options, background="road,wall", denoise=1.0)(image)
     assert background.labels.max() == 0
 
@@ -204,8 +204,8 @@ def test_presets_settle_everything(preset: str) -> None:
     assert own.row == "voc21"
     assert own.logit_scale == expected.logit_scale
     assert own.short_side == expected.short_side
-    assert own.threshold == expected.threshold
-    assert own.refine == expected.refine
+    assert own.protocol.threshold == expected.threshold
+    assert own.protocol.refine == expected.refine
     assert own.encoder.windows == PixelWindows(expected.window, expected.stride)
     assert own.vocabulary.rule == ("voc21:expanded" if expected.expanded else "voc21")
     assert own.templates.name == "none"
@@ -229,10 +229,24 @@ def test_what_is_given_wins_over_the_preset() -> None:
     )
     assert own.vocabulary.rule == "auto"
     assert own.encoder.windows == Windows(3, 2)
-    assert (own.short_side, own.logit_scale, own.refine, own.threshold) == (64, 7, "none", 0)
+    assert (own.short_side, own.logit_scale) == (64, 7)
+    assert (own.protocol.refine, own.protocol.threshold) == ("none", 0)
     sclip = {"classes": "sky,tree", "preset": "sclip", "templates": "none", "window": 64}
     assert Segmenter(**sclip).encoder.windows == PixelWindows(64, 32)
     assert Segmenter(**sclip, stride=48).encoder.windows == PixelWindows(64, 48)
+
+
+def test_an_encoded_picture_is_labelled_anew() -> None:
+    """With other settings as another segmenter would, and then again with those in use."""
+    options = {"classes": "sky,building,tree", "short_side": 64, "background": "none"}
+    own, image = Segmenter(**options, threshold=0.2), picture(64, 96)
+    found, plain = own.encoder(image), own(image).labels
+    for other in ({"threshold": 0.4}, {"threshold": 0}, {"denoise": 0.5}, {"refine": "pamr"}):
+        expected = Segmenter(**options | {"threshold": 0.2} | other)(image).labels
+        np.testing.assert_array_equal(own.label(found, **other).labels, expected)
+    np.testing.assert_array_equal(own.label(found).labels, plain)
+    with pytest.raises(ConfigError, match="Unknown refinement"):
+        own.label(found, refine="crf")
 
 
 def test_set_classes_encodes_only_new_words(segmenter: Segmenter) -> None:
@@ -297,7 +311,7 @@ def test_wrong_arrays(segmenter: Segmenter, image: np.ndarray) -> None:
         ({"device": "cuda"}, "cuda"),
         ({"short_side": 3}, "short side"),
         ({"model": "no-such-model"}, "Unknown model"),
-        ({"model": "/"}, "not a model bundle"),
+        ({"model": "/"}, "not a model"),
         ({"templates": ["a photo"]}, "template"),
         ({"templates": []}, "template"),
         ({"refine": "crf"}, "Unknown refinement"),
@@ -311,7 +325,7 @@ def test_wrong_arrays(segmenter: Segmenter, image: np.ndarray) -> None:
         ({"preset": "sclip", "stride": 300}, "gaps"),
         ({"preset": "pacl"}, "Unknown preset"),
         ({"merge": "logits"}, "Unknown merge"),
-        ({"merge": "pixels", "window": 128, "stride": 15}, "at least 16"),
+        ({"merge": "pixels", "window": 100, "stride": 15}, "at least 16"),
         ({"denoise": 1.5}, "denoising"),
     ],
 )
@@ -319,6 +333,28 @@ def test_bad_arguments(options: dict[str, object], message: str) -> None:
     """Each mistake has its sentence."""
     with pytest.raises(AtasError, match=message):
         Segmenter(**{"classes": "sky,tree"} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stride": 32}, "without a window"),
+        ({"window": 64, "stride": 96}, "gaps"),
+        ({"merge": "pixels", "window": 128, "stride": 15}, "1/8 of the window"),
+        ({"readout": "sharp"}, "'sharp' is unknown; choose one of vanilla, maskclip"),
+        ({"device": "tpu"}, "Unknown device"),
+        ({"device": "cuda"}, "cuda"),
+        ({"backend": "abacus"}, "Unknown backend"),
+        ({"batch_size": 0}, "batch size"),
+        ({"short_side": 0}, "short side"),
+        ({"classes": ""}, "class list is empty"),
+        ({"templates": []}, "template"),
+    ],
+)
+def test_settings_are_checked_before_the_model(options: dict[str, object], message: str) -> None:
+    """A model that must be exported takes long: what needs none is refused first."""
+    with pytest.raises(AtasError, match=message):
+        Segmenter(**{"model": "no-such-model", "classes": "sky,tree"} | options)
 
 
 @pytest.mark.parametrize(("option", "value"), [("every", 0), ("smooth", 1.0), ("smooth", -0.1)])

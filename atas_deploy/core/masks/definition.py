@@ -28,7 +28,7 @@ class LabelMap:
     Attributes:
         labels: (H, W) uint8, or uint16 beyond 254 classes; 0 is background.
         scores: (C,) float32 in [0, 1], 0 for a class that wins no cell.
-        probability: (H, W) float32 in (0, 1], or None.
+        probability: (H, W) float32 in (0, 1], or 0 where no query competes; or None.
     """
 
     labels: Labels

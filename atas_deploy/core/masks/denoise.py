@@ -1,7 +1,8 @@
 """Prompt denoising: classes that are sure of no cell of a picture do not compete in it.
 
 Source: MaskCLIP (Zhou, Loy and Dai, "Extract Free Dense Labels from CLIP", ECCV 2022),
-"prompt denoising"; there with a logit scale of 100 and a bound of 0.5.
+"prompt denoising"; there with a logit scale of 100 and a bound of 0.5, which at a lower scale few
+classes reach. That the background always competes is ours, and so is a picture with no class left.
 
 D embedding width, Q queries, C classes
 """
@@ -66,6 +67,6 @@ def widen(found: LabelMap, query_class: npt.NDArray[np.intp]) -> LabelMap:
 
 
 def background_only(size: Size, query_class: npt.NDArray[np.intp]) -> LabelMap:
-    """The label map where no query is left: all background, for certain (probability 1)."""
+    """The label map where no query is left: all background, which won nothing (probability 0)."""
     labels = np.zeros(size, as_labels(query_class).dtype)
-    return LabelMap(labels, np.zeros(int(query_class[-1]), np.float32), np.ones(size, np.float32))
+    return LabelMap(labels, np.zeros(int(query_class[-1]), np.float32), np.zeros(size, np.float32))
