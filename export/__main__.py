@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from atas_deploy.core.errors import AtasError
+from atas_deploy.core.errors import AtasError, first_sentence
 from atas_deploy.export.extra import needs_extra
 
 
@@ -36,7 +36,7 @@ def _answer(source: str, folder: Path, readout: str | None) -> dict[str, str]:
     except AtasError as exc:
         return {"error": type(exc).__name__, "message": str(exc)}
     except Exception as exc:  # the other process shows no traceback
-        reason = str(exc).strip().partition("\n")[0] or type(exc).__name__
+        reason = first_sentence(exc)
         told = (
             f"The export of {source} failed ({reason}); see `atas-deploy export --model {source}`."
         )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.core.errors import ExportError
+from atas_deploy.core.errors import ExportError, first_sentence
 
 OPSET = 20
 IMAGE_DIMS = {
@@ -116,7 +116,7 @@ def _to_onnx(
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as exc:
-        reason = str(exc).strip().partition("\n")[0]
+        reason = first_sentence(exc)
         raise ExportError(
             f"PyTorch cannot turn this model into ONNX ({reason}); check that its architecture is "
             "a plain CLIP ViT, or report the model's configuration."

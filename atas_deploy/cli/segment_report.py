@@ -54,11 +54,12 @@ def _settings(segmenter: "Segmenter") -> str:
 
 
 def _describe_windows(segmenter: "Segmenter") -> str:
-    protocol = segmenter.protocol
-    if protocol.window is None:
+    windows, merge = segmenter.encoder.windows, segmenter.protocol.merge
+    if windows is None or windows.side is None or windows.stride is None:
         return "whole pictures"
-    stride = protocol.stride or protocol.window // 2
-    return f"windows of {protocol.window} every {stride} pixels merged as {protocol.merge}"
+    pixels = segmenter.bundle.manifest.cell if merge == "features" else 1  # of a unit of windows
+    side, stride = pixels * windows.side, pixels * windows.stride
+    return f"windows of {side} every {stride} pixels merged as {merge}"
 
 
 def conclude(tally: "Tally", out: Path) -> str:

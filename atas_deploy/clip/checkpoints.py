@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from atas_deploy.clip.text import OpenClip
-from atas_deploy.core.errors import CheckpointError
+from atas_deploy.core.errors import CheckpointError, first_sentence
 from atas_deploy.models.sources import SUFFIXES, check_file
 
 State = dict[str, Tensor]
@@ -39,7 +39,7 @@ def read_state(path: Path) -> State:
         raise
     except Exception as exc:  # safetensors, pickle, zip and torch errors share no base class
         telling = isinstance(exc, OSError | RuntimeError | SafetensorError)
-        reason = _first_sentence(exc) if telling else "it holds no tensors, or is damaged"
+        reason = first_sentence(exc) if telling else "it holds no tensors, or is damaged"
         raise CheckpointError(
             f"Cannot read the weights {path} ({reason}); copy or train the model again."
         ) from exc
@@ -131,12 +131,6 @@ def load_state(model: OpenClip, state: Mapping[str, Tensor], *, where: str | Pat
             f"{min(broken)}; use a checkpoint from before training diverged."
         )
     model.load_state_dict(dict(state))
-
-
-def _first_sentence(exc: BaseException) -> str:
-    """The first sentence of a message, or the kind of error."""
-    text = str(exc).strip().partition("\n")[0].partition(". ")[0]
-    return text or type(exc).__name__
 
 
 def _tensors(problems: list[str]) -> str:

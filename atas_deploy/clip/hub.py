@@ -15,7 +15,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.tokenizer import default_bpe
 
 from atas_deploy.core.bundle import HF_TOKENIZER, MERGES, MODEL_CONFIG
-from atas_deploy.core.errors import CheckpointError
+from atas_deploy.core.errors import CheckpointError, first_sentence
 from atas_deploy.models.sources import repository_of
 
 _TOKENIZER = "tokenizer.json"
@@ -82,10 +82,7 @@ def fetch(download: Callable[[], str], *, what: str, cure: str = _CURE) -> Path:
     try:
         return Path(download())
     except Exception as exc:  # hub, proxy and certificate errors share no base class
-        reason = str(exc).strip().partition("\n")[0].partition(". ")[0].strip(".:")
-        raise CheckpointError(
-            f"Cannot fetch {what} ({reason or type(exc).__name__}); {cure}."
-        ) from exc
+        raise CheckpointError(f"Cannot fetch {what} ({first_sentence(exc)}); {cure}.") from exc
 
 
 def find_tokenizer(config: Mapping[str, Any], folder: Path | None = None) -> Path:

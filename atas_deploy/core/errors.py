@@ -63,3 +63,9 @@ class BackendError(AtasError):
 
 class BackendUnavailableError(BackendError, ImportError):
     """A package, provider or device is missing; the message names the cure."""
+
+
+def first_sentence(exc: BaseException) -> str:
+    """The first sentence of another library's message, without its stop, or the kind of error."""
+    text = str(exc).strip().partition("\n")[0].partition(". ")[0].strip(".:")
+    return text or type(exc).__name__
