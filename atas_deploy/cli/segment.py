@@ -10,7 +10,7 @@ import click
 
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
 from atas_deploy.cli.sections import SectionCommand
-from atas_deploy.cli.segment_options import segment_options
+from atas_deploy.cli.segment_options import OPTIONS, options
 from atas_deploy.cli.segment_report import announce, complain, conclude, remark, to_json
 from atas_deploy.core.errors import BackendError, OutputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@segment_options
+@options(*OPTIONS)
 @click.pass_context
 def segment(
     ctx: click.Context,

@@ -48,8 +48,8 @@ def parse_formats(text: str) -> tuple[str, ...]:
 _words, _model, _masks = section("Words"), section("Model"), section("Masks")
 _video, _output, _run = section("Video"), section("Output"), section("Run")
 
-_OPTIONS = [
-    _words(
+OPTIONS: dict[str, Callable[..., Any]] = {
+    "--classes": _words(
         "-c",
         "--classes",
         metavar="WORDS",
@@ -57,57 +57,59 @@ _OPTIONS = [
         help='What to find: "dog|puppy,grass" (| joins synonyms), @names.txt, one class a line, or '
         "a built-in list as @voc20.",
     ),
-    _words(
+    "--background": _words(
         "--background",
         metavar="WORDS",
         help="What else may be there: auto (a list of generic words), none (every pixel gets a "
         'class), or words such as "road,wall".  [default: auto]',
     ),
-    _words(
+    "--templates": _words(
         "--templates",
         metavar="SET",
         help="Prompts: none, simple, imagenet, clipself, a sentence with {}, or @prompts.txt.  "
         "[default: a handful]",
     ),
-    _words(
+    "--logit-scale": _words(
         "--logit-scale",
         metavar="X",
         type=click.FloatRange(min=0, min_open=True),
         help="Factor on cosine similarities.  [default: the model's]",
     ),
-    _words("--no-cache", is_flag=True, help="Encode words anew, and keep nothing on disk."),
-    _model(
+    "--no-cache": _words(
+        "--no-cache", is_flag=True, help="Encode words anew, and keep nothing on disk."
+    ),
+    "--model": _model(
         "--model",
         metavar="NAME",
         default="atas-tiny",
         show_default=True,
         help="Name, as ViT-B-16/openai, checkpoint or bundle folder.",
     ),
-    _model(
+    "--readout": _model(
         "--readout",
         type=click.Choice(READOUTS),
         help="How dense features are read from the last block.  [default: the bundle's]",
     ),
-    _model(
+    "--preset": _model(
         "--preset",
         type=click.Choice(list(PRESETS)),
         help="Settings as published, for the class list if it is a data set's; options given "
         "beside it win.",
     ),
-    _model(
+    "--backend": _model(
         "--backend", metavar="NAME", default="ort", show_default=True, help="Inference engine: ort."
     ),
-    _model(
+    "--device": _model(
         "--device", metavar="NAME", default="cpu", show_default=True, help="cpu, cuda or cuda:N."
     ),
-    _model(
+    "--short-side": _model(
         "--short-side",
         metavar="PIXELS",
         type=click.IntRange(min=1),
         help="Shorter side of the encoder's input: larger is finer and slower.  "
         "[default: the model's]",
     ),
-    _model(
+    "--batch-size": _model(
         "--batch-size",
         metavar="N",
         type=click.IntRange(min=1),
@@ -115,42 +117,42 @@ _OPTIONS = [
         show_default=True,
         help="Pictures or windows encoded at once.",
     ),
-    _masks(
+    "--threshold": _masks(
         "--threshold",
         metavar="P",
         type=click.FloatRange(0, 1),
         help="Pixels below this probability are background.",
     ),
-    _masks(
+    "--window": _masks(
         "--window",
         metavar="PIXELS",
         type=click.IntRange(min=1),
         help="Encode windows of this many pixels of the encoder's input and merge them: slower.",
     ),
-    _masks(
+    "--stride": _masks(
         "--stride",
         metavar="PIXELS",
         type=click.IntRange(min=1),
         help="From one window to the next.  [default: half a window]",
     ),
-    _masks(
+    "--merge": _masks(
         "--merge",
         type=click.Choice(MERGES),
         help="What is averaged where windows overlap; pixels as published.  [default: features]",
     ),
-    _masks(
+    "--denoise": _masks(
         "--denoise",
         metavar="P",
         type=click.FloatRange(0, 1),
         help="Drop classes that are this probable in no cell of a picture; all background if none "
         "is left. MaskCLIP has 0.5, at a scale of 100.",
     ),
-    _masks(
+    "--refine": _masks(
         "--refine",
         type=click.Choice(REFINEMENTS),
         help="Fit masks to the colours of the picture: slow.  [default: none]",
     ),
-    _video(
+    "--every": _video(
         "--every",
         type=click.IntRange(min=1),
         default=1,
@@ -158,17 +160,17 @@ _OPTIONS = [
         metavar="N",
         help="Segment each N-th frame; its masks hold until the next.",
     ),
-    _video(
+    "--start": _video(
         "--start", type=parse_time, metavar="TIME", help="Begin there: seconds, mm:ss or hh:mm:ss."
     ),
-    _video("--end", type=parse_time, metavar="TIME", help="Stop there."),
-    _video(
+    "--end": _video("--end", type=parse_time, metavar="TIME", help="Stop there."),
+    "--max-frames": _video(
         "--max-frames",
         metavar="N",
         type=click.IntRange(min=1),
         help="Stop each video after N frames.",
     ),
-    _video(
+    "--smooth": _video(
         "--smooth",
         metavar="A",
         type=click.FloatRange(0, 1, max_open=True),
@@ -176,19 +178,19 @@ _OPTIONS = [
         show_default=True,
         help="Weight of the past against flicker; cuts are noticed.",
     ),
-    _video(
+    "--save-masks": _video(
         "--save-masks",
         "masks",
         type=click.Choice(["png", "rle"]),
         help="Keep the masks of frames, lossless: a label map (--format needs it) or a line of RLE "
         "each.",
     ),
-    _video(
+    "--encoder": _video(
         "--encoder",
         metavar="NAME",
         help="h264, hevc, av1, vp9 or an encoder of FFmpeg.  [default: h264]",
     ),
-    _video(
+    "--crf": _video(
         "--crf",
         metavar="N",
         type=click.IntRange(0, 51),
@@ -196,12 +198,12 @@ _OPTIONS = [
         show_default=True,
         help="Quality of overlays: 0 is lossless, 51 worst.",
     ),
-    _video(
+    "--encoder-preset": _video(
         "--encoder-preset",
         metavar="NAME",
         help="Speed of the encoder, by its own name, as in veryfast.",
     ),
-    _output(
+    "--out": _output(
         "-o",
         "--out",
         metavar="FOLDER",
@@ -210,15 +212,15 @@ _OPTIONS = [
         show_default=True,
         help="Folder of the results.",
     ),
-    _output("--no-overlay", is_flag=True, help="Label maps and lines only."),
-    _output(
+    "--no-overlay": _output("--no-overlay", is_flag=True, help="Label maps and lines only."),
+    "--view": _output(
         "--view",
         type=click.Choice(["overlay", "side"]),
         default="overlay",
         show_default=True,
         help="The overlay, or picture and overlay side by side.",
     ),
-    _output(
+    "--opacity": _output(
         "--opacity",
         metavar="A",
         type=click.FloatRange(0, 1),
@@ -226,12 +228,12 @@ _OPTIONS = [
         show_default=True,
         help="Of the colours in overlays.",
     ),
-    _output(
+    "--save": _output(
         "--save",
         type=click.Choice(["npz"]),
         help="Also labels and probabilities of images as NumPy arrays.",
     ),
-    _output(
+    "--format": _output(
         "--format",
         "formats",
         type=parse_formats,
@@ -239,16 +241,27 @@ _OPTIONS = [
         metavar="LIST",
         help=f"Also, for all pictures together: {', '.join(FORMATS)}; joined by commas.",
     ),
-    _run("--resume", is_flag=True, help="Go on with a run that was stopped; retry what failed."),
-    _run("--shard", metavar="I/N", help="Do the I-th of N parts; N processes may share a folder."),
-    _run("--force", is_flag=True, help="Replace results that exist."),
-    _run("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else."),
-    _run("-q", "--quiet", is_flag=True, help="Print errors only."),
-]
+    "--resume": _run(
+        "--resume", is_flag=True, help="Go on with a run that was stopped; retry what failed."
+    ),
+    "--shard": _run(
+        "--shard", metavar="I/N", help="Do the I-th of N parts; N processes may share a folder."
+    ),
+    "--force": _run("--force", is_flag=True, help="Replace results that exist."),
+    "--json": _run(
+        "--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else."
+    ),
+    "--quiet": _run("-q", "--quiet", is_flag=True, help="Print errors only."),
+}
+"""Every option of `segment` by its long name, in the order of its help."""
 
 
-def segment_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command all options of `segment`."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def options(*names: str) -> Callable[..., Any]:
+    """Give a command the options of `segment` with these long names, in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            function = OPTIONS[name](function)
+        return function
+
+    return decorate

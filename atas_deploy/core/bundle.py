@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from atas_deploy.core.errors import BundleError
 from atas_deploy.core.hf_tokenizer import SETTINGS, HfSettings, HfTokenizer, Tokenizer
 from atas_deploy.core.tokenizer import ClipTokenizer
@@ -245,6 +247,34 @@ class Bundle:
         """The files that make up the tokenizer."""
         foreign = HF_TOKENIZER in self.manifest.files
         return (HF_TOKENIZER, HF_SETTINGS) if foreign else (MERGES,)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures that the class token was trained on, in pixels.
+
+        The shorter one where they were no squares; the recommended short side if no configuration
+        lies beside the manifest.
+        """
+        size = self._config("model_cfg").get("vision_cfg", {}).get("image_size")
+        return int(np.min(size)) if size else self.manifest.short_side
+
+    @property
+    def resize_mode(self) -> str:
+        """How those pictures were fitted, by open_clip's names: shortest, longest or squash."""
+        return str(self._config("preprocess_cfg").get("resize_mode") or "shortest")
+
+    def _config(self, part: str) -> Mapping[str, Any]:
+        """A part of open_clip's configuration; {} without one."""
+        try:
+            config = json.loads((self.path / MODEL_CONFIG).read_text(encoding="utf-8"))
+            return dict(config[part])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise BundleError(
+                f"The bundle {self.path} is damaged: {MODEL_CONFIG} has no usable {part}; export "
+                "or install it again."
+            ) from exc
 
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer.

@@ -8,23 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from atas_deploy.backends.base import Backend
-from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.presets import choose_protocol
 from atas_deploy.core.results import Segmentation
 from atas_deploy.core.templates import resolve_templates
 from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
-from atas_deploy.models import open_model
-from atas_deploy.runtime.encode import Encoded, Image, ImageEncoder
+from atas_deploy.runtime.encode import Encoded, Image
+from atas_deploy.runtime.encoders import Encoders, check_engine
 from atas_deploy.runtime.label import Words, label_picture
-from atas_deploy.runtime.settle import check_batch_size, check_choice, settle
+from atas_deploy.runtime.settle import check_batch_size, settle
 from atas_deploy.runtime.temporal import Smoother
-from atas_deploy.runtime.text import TextFeatures
-from atas_deploy.runtime.text_store import TextStore
-from atas_deploy.runtime.windows import fit_windows
-
-BACKENDS = {"ort": OrtBackend}
 
 
 class Segmenter:
@@ -109,8 +103,7 @@ class Segmenter:
         progress: Callable[[int, int], None] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        check_choice("backend", backend, BACKENDS)
-        BACKENDS[backend].check_device(device)
+        check_engine(backend, device)
         batch_size = check_batch_size(batch_size)
         choice = choose_protocol(preset, classes)
         self.preset, self.row = preset, choice.row
@@ -130,34 +123,28 @@ class Segmenter:
         )
         vocabulary = build_vocabulary(choice.classes, background=self.protocol.background)
         self.templates = resolve_templates(self.protocol.templates)
-        self.bundle = open_model(model, readout=self.protocol.readout, tell=tell)
+        self._encoders = Encoders(
+            model,
+            readout=self.protocol.readout,
+            backend=backend,
+            device=device,
+            batch_size=batch_size,
+            cache=cache,
+            progress=progress,
+            tell=tell,
+        )
+        self.bundle: Bundle = self._encoders.bundle
+        self.backend: Backend = self._encoders.backend
         self.probability = probability
-        self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
-        self.encoder = self._make_encoder(batch_size)
-        self._store = TextStore(self.bundle) if cache else None
-        self._text = self._make_text(progress)
+        self.encoder = self._encoders.dense(
+            short_side=self.protocol.short_side,
+            window=self.protocol.window,
+            stride=self.protocol.stride,
+            merge=self.protocol.merge,
+        )
+        self._text = self._encoders.texts(self.templates.prompts)
         self._background = self.protocol.background
         self._words = self._encode_words(vocabulary)
-
-    def _make_encoder(self, batch_size: int) -> ImageEncoder:
-        protocol, manifest = self.protocol, self.bundle.manifest
-        grid = {"cell": manifest.cell, "multiple": manifest.multiple}
-        return ImageEncoder(
-            self.backend,
-            **grid,
-            short_side=protocol.short_side or manifest.short_side,
-            windows=fit_windows(protocol.window, protocol.stride, merge=protocol.merge, **grid),
-            batch_size=batch_size,
-        )
-
-    def _make_text(self, progress: Callable[[int, int], None] | None) -> TextFeatures:
-        return TextFeatures(
-            self.backend,
-            self.bundle.tokenizer(),
-            templates=self.templates.prompts,
-            store=self._store,
-            progress=progress,
-        )
 
     def set_classes(
         self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
@@ -194,7 +181,7 @@ class Segmenter:
     @property
     def cache_problem(self) -> str | None:
         """One sentence on why text features are not kept on disk, None while all is well."""
-        return self._store.problem if self._store else None
+        return self._encoders.cache_problem
 
     @property
     def vocabulary(self) -> Vocabulary:

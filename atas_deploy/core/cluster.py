@@ -1,0 +1,46 @@
+"""K-means of features.
+
+N vectors, D width, K clusters
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.errors import ConfigError
+
+_ROUNDS, _TRIES = 50, 3
+_MOVED = 1e-4  # centres that move less have settled
+
+
+def kmeans(
+    features: npt.NDArray[np.float32], clusters: int, *, seed: int = 0
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Cluster vectors by Euclidean distance, which for unit vectors ranks as the cosine does.
+
+    OpenCV's k-means++, the most compact of three tries. Equal arguments give equal clusters.
+
+    Args:
+        features: (N, D) float32.
+        clusters: K; no more than N are made.
+        seed: of the first centres; it is OpenCV's global one and stays set.
+
+    Returns:
+        Cluster of each vector, (N,) int32, numbered by size from 0, the largest, on; and the
+        centres (K, D), in that order.
+
+    Raises:
+        ConfigError: fewer than one cluster.
+    """
+    if clusters < 1:
+        raise ConfigError(f"Got {clusters} clusters; expected 1 or more.")
+    cv2.setRNGSeed(seed)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, _ROUNDS, _MOVED)
+    count = min(clusters, len(features))
+    found, start = np.zeros((0, 1), np.int32), cv2.KMEANS_PP_CENTERS
+    _, found, centres = cv2.kmeans(features, count, found, stop, _TRIES, start)
+    labels = np.asarray(found, np.int32).ravel()
+    order = np.argsort(-np.bincount(labels, minlength=count), kind="stable")
+    rank = np.empty(count, np.int32)
+    rank[order] = np.arange(count)
+    return rank[labels], np.asarray(centres, np.float32)[order]

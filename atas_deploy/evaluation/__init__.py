@@ -1,0 +1,1 @@
+"""How well a model does: scores with intervals, from counts that are kept image by image."""

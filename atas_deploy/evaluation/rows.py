@@ -1,0 +1,131 @@
+"""Rows of counts, one for each image, from which every score and its interval are computed.
+
+A score is a function of sums over images, such as intersections and unions; an image's row is what
+it adds to them. Rows are kept sparse: an image has few of the classes.
+
+N rows, R replicates, K counts
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+Counts = Mapping[str, FloatArray]
+"""Sums by name, each (..., K); leading axes are replicates."""
+
+Measure = Callable[[Counts], Mapping[str, FloatArray]]
+"""From sums to scores by name, (...), for any leading axes; NaN where there is none."""
+
+_AT_ONCE = 4_000_000  # sums of replicates in memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """What one image (or video) adds.
+
+    Attributes:
+        name: which image.
+        counts: vectors by name; the same names and lengths in every row of a task.
+    """
+
+    name: str
+    counts: Mapping[str, npt.ArrayLike]
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of a task, sparse.
+
+    Attributes:
+        names: of the images.
+        widths: length of each vector by name, in the order of the first row.
+    """
+
+    names: list[str] = field(default_factory=list)
+    widths: dict[str, int] = field(default_factory=dict)
+    _columns: list[npt.NDArray[np.intp]] = field(default_factory=list)
+    _values: list[FloatArray] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.names)
+
+    def add(self, row: Row) -> None:
+        """Take in a row.
+
+        Raises:
+            ValueError: its vectors are not those of the rows before.
+        """
+        vectors = {name: np.atleast_1d(np.asarray(v, float)) for name, v in row.counts.items()}
+        widths = {name: len(vector) for name, vector in vectors.items()}
+        if self.names and widths != self.widths:
+            raise ValueError(f"row {row.name} has {widths}, expected {self.widths}")
+        self.widths = widths
+        flat = np.concatenate(list(vectors.values()))
+        columns = np.flatnonzero(flat)
+        self.names.append(row.name)
+        self._columns.append(columns)
+        self._values.append(flat[columns])
+
+    def totals(self) -> dict[str, FloatArray]:
+        """Sums over all rows, (K,) each."""
+        return {name: sums[0] for name, sums in self._sums(np.ones((1, len(self)))).items()}
+
+    def replicates(self, weights: npt.NDArray[np.integer]) -> Iterator[dict[str, FloatArray]]:
+        """Sums over weighted rows, a block of replicates at a time.
+
+        Args:
+            weights: (R, N): how often each row counts in each replicate.
+
+        Yields:
+            Sums (r, K) by name, for blocks of r replicates, in order.
+        """
+        step = max(1, _AT_ONCE // max(1, sum(self.widths.values())))
+        for start in range(0, len(weights), step):
+            yield self._sums(weights[start : start + step].astype(np.float64))
+
+    def _sums(self, weights: FloatArray) -> dict[str, FloatArray]:
+        width = sum(self.widths.values())
+        columns = np.concatenate([*self._columns, np.zeros(0, np.intp)])
+        values = np.concatenate([*self._values, np.zeros(0)])
+        rows = np.repeat(np.arange(len(self)), [len(c) for c in self._columns])
+        sums = np.stack(
+            [np.bincount(columns, values * some[rows], minlength=width) for some in weights]
+        )
+        ends = np.cumsum(list(self.widths.values()))
+        return {
+            name: sums[:, end - length : end]
+            for (name, length), end in zip(self.widths.items(), ends, strict=True)
+        }
+
+    def lines(self) -> Iterator[dict[str, object]]:
+        """JSON-ready rows: name, columns and values; see `from_lines`."""
+        for name, columns, values in zip(self.names, self._columns, self._values, strict=True):
+            yield {"name": name, "columns": columns.tolist(), "values": values.tolist()}
+
+    @classmethod
+    def from_lines(cls, widths: Mapping[str, int], lines: Iterator[Mapping[str, object]]) -> "Rows":
+        """Rows that `lines` gave.
+
+        Raises:
+            InputError: a line is no such row.
+        """
+        rows = cls(widths={name: int(width) for name, width in widths.items()})
+        most = sum(rows.widths.values())
+        for number, line in enumerate(lines, 1):
+            try:
+                columns = np.asarray(line["columns"], np.intp)
+                values = np.asarray(line["values"], np.float64)
+                if columns.shape != values.shape or columns.ndim != 1 or (columns >= most).any():
+                    raise ValueError("its columns and values do not match")
+                rows.names.append(str(line["name"]))
+            except (KeyError, TypeError, ValueError) as exc:
+                raise InputError(f"row {number} is damaged ({exc})") from exc
+            rows._columns.append(columns)
+            rows._values.append(values)
+        return rows
