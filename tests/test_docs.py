@@ -8,23 +8,34 @@ from pathlib import Path
 import click
 import pytest
 
+from atas_deploy.cli.evaluate.group import TASKS
 from atas_deploy.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 COMMAND_PAGES = DOCS / "commands"
 LARGEST_PICTURE = 120_000  # bytes; they are part of every clone
+NAMES = [name for name in COMMANDS if name != "eval"] + [f"eval {task}" for task in TASKS]
 
 
 def page_of(name: str) -> str:
-    """The text of the page of a command."""
-    return (COMMAND_PAGES / f"{name}.md").read_text(encoding="utf-8")
+    """The text of the page of a command, or its part for a task of `eval`, headings raised."""
+    name, _, task = name.partition(" ")
+    page = (COMMAND_PAGES / f"{name}.md").read_text(encoding="utf-8")
+    if not task:
+        return page
+    part = re.search(rf"^## eval {task}$(.*?)(?=^## eval |\Z)", page, re.M | re.S)
+    assert part, f"{name}.md has no part on {task}"
+    return part[1].replace("\n### ", "\n## ")
 
 
 def parameters(name: str) -> list[click.Option]:
     """The options of a command, in the order of its help."""
-    parent = click.Context(main, **main.context_settings)
-    command = main.get_command(parent, name)
+    parent, command = click.Context(main, **main.context_settings), None
+    for part in name.split():
+        group = command or main
+        assert isinstance(group, click.Group)
+        command = group.get_command(parent, part)
     assert command is not None
     command = copy(command)
     command._help_option = None  # click keeps the spelling of the first context that asked
@@ -64,20 +75,20 @@ def test_every_command_has_a_page() -> None:
     assert {path.stem for path in COMMAND_PAGES.glob("*.md")} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_options_are_explained_in_order(name: str) -> None:
     """The list of a page is that of `--help`: all options, in its order, and no others."""
     assert explained(page_of(name)) == spellings(name)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_option_is_made_up(name: str) -> None:
     """An option that a page mentions exists, of this command or of one that it tells about."""
-    known = {text for command in COMMANDS for text in spellings(command)}
+    known = {text for command in NAMES for text in spellings(command)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page_of(name))) <= known
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_pages_follow_the_sections_of_the_help(name: str) -> None:
     """A heading for each section of `--help`, in the same order."""
     sections = dict.fromkeys(getattr(option, "section", "Options") for option in parameters(name))
@@ -87,7 +98,7 @@ def test_pages_follow_the_sections_of_the_help(name: str) -> None:
     assert [title for title in titles if title in sections] == list(sections)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_choices_are_named(name: str) -> None:
     """A page names every value that an option can have."""
     for option in parameters(name):

@@ -4,13 +4,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from types import FrameType
 from typing import Any
 
 import click
 
 from atas_deploy import __version__
+from atas_deploy.cli.lazy import LazyCommands
 from atas_deploy.cli.progress import printable
 from atas_deploy.core.errors import AtasError, ConfigError
 
@@ -40,9 +40,10 @@ def unwind_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if leaving else handler)
 
 
-# command: (module, one line of help shown by `atas-deploy --help`)
+# command: (home, see `LazyCommands`, and one line of help shown by `atas-deploy --help`)
 COMMANDS = {
     "segment": ("atas_deploy.cli.segment", "Segment images and videos by words."),
+    "eval": ("atas_deploy.cli.evaluate.group:evaluate", "Measure a model; compare two."),
     "export": ("atas_deploy.cli.export", "Export a model to a verified bundle."),
     "train": ("atas_deploy.cli.train", "Train a model."),
     "classes": ("atas_deploy.cli.classes", "List class lists, or show the classes of one."),
@@ -56,24 +57,8 @@ class _Refusal(click.ClickException):
     exit_code = 2
 
 
-class LazyGroup(click.Group):
-    """Knows its commands by name; imports one when it runs, none for `--help`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of `COMMANDS`."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+class MainGroup(LazyCommands):
+    """Turns our errors into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; our errors become one sentence and exit code 1, Ctrl-C becomes 130.
@@ -91,7 +76,7 @@ class LazyGroup(click.Group):
             ctx.exit(128 + signal.SIGINT)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=MainGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="atas-deploy")
 def main() -> None:
     """Open-vocabulary segmentation with dense CLIP: train, export, run.

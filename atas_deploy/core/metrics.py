@@ -66,3 +66,39 @@ def retrieval_recall(
         for direction, rank in ranks.items()
         for k in (1, 5, 10)
     }
+
+
+def rank_among(
+    own: npt.NDArray[np.floating], others: npt.NDArray[np.floating], *, tie: float = 0.0
+) -> npt.NDArray[np.intp]:
+    """Rank of the right answer: how many others score as high or higher; 0 = it comes first.
+
+    Equals rank before it, so that a model that scores everything the same finds nothing.
+
+    Args:
+        own: (K,) scores of the right answers.
+        others: (K, N) scores of the wrong ones; -inf for what does not compete.
+        tie: scores that differ by no more than this are equal.
+
+    Returns:
+        (K,) integers in [0, N].
+    """
+    return np.asarray((others >= own[:, None] - tie).sum(axis=1))
+
+
+def mean_class_accuracy(
+    hits: npt.NDArray[np.float64], totals: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Mean over the classes present of the share of each that is right.
+
+    Args:
+        hits: (..., C) items of each class that are right.
+        totals: (..., C) items of each class.
+
+    Returns:
+        (...), in [0, 1]; NaN where there is no item.
+    """
+    present = totals > 0
+    shares = np.where(present, hits / np.where(present, totals, 1), 0)
+    classes = present.sum(axis=-1)
+    return np.where(classes > 0, shares.sum(axis=-1) / np.maximum(classes, 1), np.nan)

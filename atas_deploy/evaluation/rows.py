@@ -8,6 +8,7 @@ N rows, R replicates, K counts
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,20 +97,20 @@ class Rows:
         rows = np.repeat(np.arange(len(self)), [len(c) for c in self._columns])
         sums = np.stack(
             [np.bincount(columns, values * some[rows], minlength=width) for some in weights]
-        )
+        ).astype(np.float64)
         ends = np.cumsum(list(self.widths.values()))
         return {
             name: sums[:, end - length : end]
             for (name, length), end in zip(self.widths.items(), ends, strict=True)
         }
 
-    def lines(self) -> Iterator[dict[str, object]]:
+    def lines(self) -> Iterator[dict[str, Any]]:
         """JSON-ready rows: name, columns and values; see `from_lines`."""
         for name, columns, values in zip(self.names, self._columns, self._values, strict=True):
             yield {"name": name, "columns": columns.tolist(), "values": values.tolist()}
 
     @classmethod
-    def from_lines(cls, widths: Mapping[str, int], lines: Iterator[Mapping[str, object]]) -> "Rows":
+    def from_lines(cls, widths: Mapping[str, int], lines: Iterator[Mapping[str, Any]]) -> "Rows":
         """Rows that `lines` gave.
 
         Raises:
@@ -121,11 +122,12 @@ class Rows:
             try:
                 columns = np.asarray(line["columns"], np.intp)
                 values = np.asarray(line["values"], np.float64)
-                if columns.shape != values.shape or columns.ndim != 1 or (columns >= most).any():
-                    raise ValueError("its columns and values do not match")
-                rows.names.append(str(line["name"]))
+                fits = columns.shape == values.shape == (columns.size,)
             except (KeyError, TypeError, ValueError) as exc:
                 raise InputError(f"row {number} is damaged ({exc})") from exc
+            if not fits or (columns >= most).any() or (columns < 0).any():
+                raise InputError(f"row {number} is damaged (its columns and values do not match)")
+            rows.names.append(str(line.get("name")))
             rows._columns.append(columns)
             rows._values.append(values)
         return rows

@@ -2,7 +2,6 @@
 
 A dark, half-opaque panel in the lower left corner holds one chip a class: a swatch and the name.
 Chips flow into rows; rows that would cover too much of the picture give way to "+12 more".
-Letters are TrueType, from OpenCV's own fonts, which cover Latin, Greek, Cyrillic and CJK.
 """
 
 from collections.abc import Sequence
@@ -14,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
+from atas_deploy.media.lettering import CAPITALS, elide, font_size, letters, text_width
+
 Color = tuple[int, int, int]
 Entry = tuple[str, Color]
 
-_FONT_SHARE = 0.020  # letter size as a share of the square root of the picture's area
-_SMALLEST_FONT = 10
 _LARGEST_SHARE = 1 / 3  # of the picture's height that the panel may cover
 _LONGEST_NAME = 14  # in letter sizes
-_MEASURED_LETTERS = 200  # nothing longer fits anyway
-_WEIGHT = 500
 _PANEL_COLOR = (16, 18, 22)
 _PANEL_OPACITY = 0.68
 _TEXT_COLOR = (245, 246, 248)
@@ -82,7 +79,7 @@ class _Metrics:
     @classmethod
     def of(cls, height: int, width: int) -> "_Metrics":
         """Measure for a picture of a size."""
-        font = max(_SMALLEST_FONT, round(_FONT_SHARE * (height * width) ** 0.5))
+        font = font_size(height, width)
         bare = cls(font, 0, 0)
         rows = int((height * _LARGEST_SHARE - 2 * bare.padding) // bare.row)
         one_fits = height >= bare.row + 2 * (bare.padding + bare.margin)
@@ -163,25 +160,8 @@ def _widest(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> int:
 def _chip(name: str, color: Color | None, metrics: _Metrics) -> _Chip:
     indent = 0 if color is None else metrics.indent
     room = min(metrics.width - indent, _LONGEST_NAME * metrics.font)
-    text = _elide(" ".join(name.split()), room, metrics.font)
-    return _Chip(text, color, indent + _text_width(text, metrics.font))
-
-
-def _elide(text: str, room: int, font: int) -> str:
-    """Shorten a text to a width, ending it in "…"."""
-    if len(text) <= _MEASURED_LETTERS and _text_width(text, font) <= room:
-        return text
-    low, high = 0, min(len(text), _MEASURED_LETTERS)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = _text_width(text[:middle].rstrip() + "…", font) <= room
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return text[:low].rstrip() + "…"
-
-
-def _text_width(text: str, font: int) -> int:
-    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), font, _WEIGHT)
-    return int(left + width)
+    text = elide(" ".join(name.split()), room, metrics.font)
+    return _Chip(text, color, indent + text_width(text, metrics.font))
 
 
 def _render(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> _Panel:
@@ -214,10 +194,8 @@ def _draw_chip(color: MatLike, alpha: MatLike, chip: _Chip, metrics: _Metrics) -
         _paint(color, alpha, _RIM_COLOR, _rounded(size, outer, radius=round(0.26 * side)))
         _paint(color, alpha, chip.color, _rounded(size, inner, radius=round(0.22 * side)))
         text_left = metrics.indent
-    letters = np.zeros(size, np.uint8)
-    start = (text_left, middle + round(0.36 * metrics.font))  # capitals are 0.7 sizes high
-    cv2.putText(letters, chip.text, start, 255, cv2.FontFace("sans"), metrics.font, _WEIGHT)
-    _paint(color, alpha, _TEXT_COLOR, letters)
+    start = (text_left, middle + round(CAPITALS / 2 * metrics.font))
+    _paint(color, alpha, _TEXT_COLOR, letters(size, chip.text, start, metrics.font))
 
 
 def _square(corner: tuple[int, int], side: int, *, inset: int) -> tuple[int, int, int, int]:

@@ -1,0 +1,1 @@
+"""The commands of `atas-deploy eval`, one file a task."""

@@ -1,0 +1,118 @@
+"""What the tasks of `eval` share: options of the report, and the way from a task to it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atas_deploy.cli.progress import make_progress
+from atas_deploy.cli.sections import section
+from atas_deploy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atas_deploy.evaluation.task import Report, Task
+
+_report = section("Report")
+
+_REPORT_OPTIONS = [
+    _report(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="Also write the report there: JSON, Markdown, and what `eval compare` reads.",
+    ),
+    _report("--force", is_flag=True, help="Replace a report that exists."),
+    _report(
+        "--replicates",
+        metavar="N",
+        type=click.IntRange(min=100),
+        default=1000,
+        show_default=True,
+        help="Of the bootstrap that gives the intervals.",
+    ),
+    _report(
+        "--seed",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of everything that is drawn.",
+    ),
+    _report("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+    _report("-q", "--quiet", is_flag=True, help="Print the report and errors only."),
+]
+
+
+def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of the report: out, force, replicates, seed, as_json, quiet."""
+    for option in reversed(_REPORT_OPTIONS):
+        function = option(function)
+    return function
+
+
+def check_out(out: Path | None, *, force: bool, name: str) -> None:
+    """Refuse a folder whose report would be replaced, or that cannot be written.
+
+    Args:
+        out: the folder, if any.
+        force: whether it may be replaced.
+        name: file that tells of a report.
+
+    Raises:
+        ConfigError: a report is there already.
+        OutputError: the folder cannot be written.
+    """
+    from atas_deploy.core.files import check_writable
+
+    if out is None:
+        return
+    check_writable(out)
+    if not force and (out / name).exists():
+        raise ConfigError(
+            f"{out / name} exists already; replace it with --force, or choose another folder with "
+            "--out."
+        )
+
+
+def run_evaluation(
+    make_task: "Callable[[], Task]",
+    *,
+    out: Path | None,
+    force: bool,
+    replicates: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> "Report":
+    """Run a task, write its report and print it.
+
+    Args:
+        make_task: opens the model and the data; called when the folder is known to be free.
+        out: folder of the report, if any.
+        force: whether it may be replaced.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+        as_json: print JSON rather than Markdown.
+        quiet: no progress.
+    """
+    from atas_deploy.evaluation.report import REPORT, to_json, to_markdown, write_report
+    from atas_deploy.evaluation.task import run_task
+
+    check_out(out, force=force, name=REPORT)
+    task = make_task()
+    progress = make_progress(quiet=quiet)
+    progress.begin(task.name, total=task.total, unit=task.unit)
+    try:
+        report = run_task(task, advance=progress.advance, replicates=replicates, seed=seed)
+    finally:
+        progress.end()
+    if out is not None:
+        write_report(out, report)
+    if as_json:
+        click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
+    else:
+        click.echo(to_markdown(report), nl=False)
+    return report
