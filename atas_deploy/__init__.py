@@ -9,13 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Segmentation", "Segmenter", "__version__"]
+__all__ = [
+    "NamedRegions",
+    "Region",
+    "RegionClassifier",
+    "Segmentation",
+    "Segmenter",
+    "__version__",
+]
 
 if TYPE_CHECKING:
+    from atas_deploy.core.region import NamedRegions, Region
     from atas_deploy.core.results import Segmentation
+    from atas_deploy.runtime.regions import RegionClassifier
     from atas_deploy.runtime.segment import Segmenter
 
 _HOMES = {
+    "NamedRegions": "atas_deploy.core.region",
+    "Region": "atas_deploy.core.region",
+    "RegionClassifier": "atas_deploy.runtime.regions",
     "Segmentation": "atas_deploy.core.results",
     "Segmenter": "atas_deploy.runtime.segment",
 }

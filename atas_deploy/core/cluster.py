@@ -37,8 +37,8 @@ def kmeans(
     cv2.setRNGSeed(seed)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, _ROUNDS, _MOVED)
     count = min(clusters, len(features))
-    found, start = np.zeros((0, 1), np.int32), cv2.KMEANS_PP_CENTERS
-    _, found, centres = cv2.kmeans(features, count, found, stop, _TRIES, start)
+    none, start = np.zeros((0, 1), np.int32), cv2.KMEANS_PP_CENTERS
+    _, found, centres = cv2.kmeans(features, count, none, stop, _TRIES, start)
     labels = np.asarray(found, np.int32).ravel()
     order = np.argsort(-np.bincount(labels, minlength=count), kind="stable")
     rank = np.empty(count, np.int32)

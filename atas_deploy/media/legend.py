@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from atas_deploy.media.lettering import CAPITALS, elide, font_size, letters, text_width
+from atas_deploy.media.lettering import CAPITALS, elide, font_size, letters, rounded, text_width
 
 Color = tuple[int, int, int]
 Entry = tuple[str, Color]
@@ -167,7 +167,7 @@ def _chip(name: str, color: Color | None, metrics: _Metrics) -> _Chip:
 def _render(rows: Sequence[Sequence[_Chip]], metrics: _Metrics) -> _Panel:
     width = _widest(rows, metrics) + 2 * metrics.padding
     height = len(rows) * metrics.row + 2 * metrics.padding
-    shape = _rounded((height, width), (0, 0, width, height), radius=round(0.45 * metrics.font))
+    shape = rounded((height, width), (0, 0, width, height), radius=round(0.45 * metrics.font))
     alpha = cv2.convertScaleAbs(shape, alpha=_PANEL_OPACITY)
     color = np.full((height, width, 3), _PANEL_COLOR, np.uint8)
     top = metrics.padding
@@ -191,8 +191,8 @@ def _draw_chip(color: MatLike, alpha: MatLike, chip: _Chip, metrics: _Metrics) -
         corner = (0, middle - side // 2)
         rim = side // 12  # none around the smallest
         outer, inner = (_square(corner, side, inset=inset) for inset in (0, rim))
-        _paint(color, alpha, _RIM_COLOR, _rounded(size, outer, radius=round(0.26 * side)))
-        _paint(color, alpha, chip.color, _rounded(size, inner, radius=round(0.22 * side)))
+        _paint(color, alpha, _RIM_COLOR, rounded(size, outer, radius=round(0.26 * side)))
+        _paint(color, alpha, chip.color, rounded(size, inner, radius=round(0.22 * side)))
         text_left = metrics.indent
     start = (text_left, middle + round(CAPITALS / 2 * metrics.font))
     _paint(color, alpha, _TEXT_COLOR, letters(size, chip.text, start, metrics.font))
@@ -213,15 +213,3 @@ def _paint(
     share = np.asarray(mask, np.float32)[..., None] / 255
     color[:] = np.rint(color * (1 - share) + np.array(paint, np.float32) * share)
     np.maximum(alpha, mask, out=alpha)
-
-
-def _rounded(size: tuple[int, ...], box: tuple[int, int, int, int], *, radius: int) -> MatLike:
-    """Fill a box with round corners: (H, W) uint8, smooth at the corners."""
-    mask = np.zeros(size, np.uint8)
-    left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
-    cv2.rectangle(mask, (left + radius, top), (right - radius, bottom), 255, cv2.FILLED)
-    cv2.rectangle(mask, (left, top + radius), (right, bottom - radius), 255, cv2.FILLED)
-    for x in (left + radius, right - radius):
-        for y in (top + radius, bottom - radius):
-            cv2.circle(mask, (x, y), radius, 255, cv2.FILLED, cv2.LINE_AA)
-    return mask

@@ -43,11 +43,11 @@ def _checked(name: str, value: Any) -> Any:
         case "refine":
             check_choice(what, value, REFINEMENTS)
         case "threshold" | "denoise":
-            return _number(what, value, "a probability in [0, 1]", lambda p: 0 <= p <= 1)
+            return check_number(what, value, "a probability in [0, 1]", lambda p: 0 <= p <= 1)
         case "logit_scale":
-            return _number(what, value, "a number above 0", lambda s: s > 0)
+            return check_number(what, value, "a number above 0", lambda s: s > 0)
         case "short_side" | "window" | "stride" if value is not None:  # a stride may be unset
-            return _whole(what, value, "a whole number of pixels above 0")
+            return check_whole(what, value, "a whole number of pixels above 0")
     return value
 
 
@@ -57,7 +57,7 @@ def check_batch_size(batch_size: int) -> int:
     Raises:
         ConfigError: it is none.
     """
-    return _whole("batch size", batch_size, "a whole number above 0")
+    return check_whole("batch size", batch_size, "a whole number above 0")
 
 
 def check_choice(what: str, got: str, known: Iterable[str]) -> None:
@@ -70,13 +70,22 @@ def check_choice(what: str, got: str, known: Iterable[str]) -> None:
         raise ConfigError(f'Unknown {what} "{got}"; expected {", ".join(names)}.')
 
 
-def _number(what: str, got: float, expected: str, fits: Callable[[float], bool]) -> float:
-    """A finite number that fits; a truth value is no number."""
+def check_number(what: str, got: float, expected: str, fits: Callable[[float], bool]) -> float:
+    """A finite number that fits; a truth value is no number.
+
+    Raises:
+        ConfigError: it is none, or does not fit.
+    """
     is_number = isinstance(got, Real) and not isinstance(got, bool)
     if not (is_number and isfinite(got) and fits(float(got))):
         raise ConfigError(f"The {what} is {got!r}; expected {expected}.")
     return float(got)
 
 
-def _whole(what: str, got: float, expected: str) -> int:
-    return int(_number(what, got, expected, lambda x: 1 <= x == int(x)))
+def check_whole(what: str, got: float, expected: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    return int(check_number(what, got, expected, lambda x: 1 <= x == int(x)))
