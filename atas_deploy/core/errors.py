@@ -3,6 +3,7 @@
     AtasError                       root: the CLI prints its one sentence and exits with 1
     ├── ConfigError    (ValueError) an option, class list or setting cannot be used
     ├── InputError     (ValueError) a file, frame or array the user gave cannot be read
+    │   └── AnnotationError         a file of boxes or masks is damaged or does not fit its pictures
     ├── OutputError    (OSError)    a result cannot be written
     ├── BundleError                 a model bundle is missing, damaged or of another version
     ├── CheckpointError             training weights cannot be read or do not fit the model
@@ -27,6 +28,10 @@ class ConfigError(AtasError, ValueError):
 
 class InputError(AtasError, ValueError):
     """A file, frame or array given by the user cannot be read."""
+
+
+class AnnotationError(InputError):
+    """A file of boxes or masks is damaged or does not fit its pictures; names the entry."""
 
 
 class OutputError(AtasError, OSError):

@@ -1,0 +1,78 @@
+"""A file of boxes or masks, asked picture by picture."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from atas_deploy.core.region import Region
+from atas_deploy.media.annotations.matching import Entries
+from atas_deploy.media.annotations.picture import Picture
+
+_SHOWN = 3  # names in a message
+
+
+class RegionFile:
+    """The regions of a file, by picture.
+
+    Attributes:
+        path: of the file or folder.
+        class_names: the classes that `Region.category` counts, from 0 on; None if the file has no
+            names for them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        entries: Entries,
+        read: Callable[[int, Picture], list[Region]],
+        *,
+        class_names: Sequence[str] | None = None,
+        image_ids: Sequence[int] | None = None,
+    ) -> None:
+        """A file of entries.
+
+        Args:
+            path: of the file or folder.
+            entries: which pictures it is for.
+            read: the regions of entry i for a picture, as `read(i, picture)`.
+            class_names: as the attribute.
+            image_ids: the number of each entry's picture in COCO; None if it is no COCO file.
+        """
+        self.path = path
+        self.class_names = None if class_names is None else tuple(class_names)
+        self._entries = entries
+        self._read = read
+        self._image_ids = image_ids
+
+    def regions(self, picture: Picture) -> list[Region]:
+        """The regions of a picture, in the order of the file; none if the file has none for it.
+
+        Raises:
+            AnnotationError: they are damaged or do not fit the picture, or the picture's name is
+                not enough to tell which are meant.
+        """
+        index = self._entries.find(picture)
+        return [] if index is None else self._read(index, picture)
+
+    def image_id(self, picture: Picture) -> int | None:
+        """COCO's number of a picture; None if the file has no such numbers, or none for it.
+
+        Raises:
+            AnnotationError: the picture's name is not enough to tell which is meant.
+        """
+        index = self._entries.find(picture)
+        return None if index is None or self._image_ids is None else self._image_ids[index]
+
+    def unmatched(self) -> list[str]:
+        """Names of pictures in the file that were never asked for."""
+        return self._entries.unmatched()
+
+    def unmatched_message(self) -> str | None:
+        """One sentence about them and the cure; None if there are none."""
+        if not (names := self.unmatched()):
+            return None
+        listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        many = "1 picture that is" if len(names) == 1 else f"{len(names)} pictures that are"
+        return (
+            f"{self.path} has regions for {many} not among the inputs ({listed}): correct the "
+            "names there, or give those pictures, too"
+        )
