@@ -2,7 +2,8 @@
 
     python benchmarks/make_gallery.py [--keep FOLDER]
 
-Every `atas-deploy segment NAME.jpg ... --out PICTURE` in the page becomes docs/gallery/PICTURE.jpg.
+Every `atas-deploy segment|visualize NAME.jpg ... --out PICTURE` in the page becomes
+docs/gallery/PICTURE.jpg.
 The photographs come with scikit-learn: pip install "atas-deploy[demo]".
 """
 
@@ -22,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "gallery"
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
-MAX_BYTES = 120_000
+MAX_BYTES, MAX_SIDE = 120_000, 1600
+RESULTS = {"segment": "*.overlay.jpg", "visualize": "*.visual.png"}
 
 
 def main() -> None:
@@ -41,23 +43,26 @@ def main() -> None:
 
 def commands() -> list[list[str]]:
     """The words of each command of the page, without the program's name."""
-    lines = re.findall(r"^    atas-deploy (segment .*)$", PAGE.read_text(encoding="utf-8"), re.M)
+    lines = re.findall(
+        r"^    atas-deploy ((?:segment|visualize) .*)$", PAGE.read_text("utf-8"), re.M
+    )
     return [shlex.split(line) for line in lines]
 
 
 def make_picture(folder: Path, words: list[str]) -> None:
-    """Run one command and keep its overlay."""
+    """Run one command and keep its overlay, or its maps."""
     program = [sys.executable, "-c", "from atas_deploy.cli.main import main; main()"]
     subprocess.run([*program, *words, "--force", "--quiet"], cwd=folder, check=True)
     name = words[words.index("--out") + 1]
-    (overlay,) = (folder / name).glob("*.overlay.jpg")
+    (result,) = (folder / name).glob(RESULTS[words[0]])
     target = PICTURES / f"{name}.jpg"
-    write_small(Image.open(overlay), target)
+    write_small(Image.open(result), target)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
 
 
 def write_small(image: Image.Image, target: Path) -> None:
-    """Write a JPEG of at most `MAX_BYTES`, as good as that allows."""
+    """Write a JPEG of at most `MAX_BYTES` and `MAX_SIDE` pixels, as good as that allows."""
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     for quality in range(95, 20, -5):
         image.save(target, quality=quality, optimize=True, progressive=True)
         if target.stat().st_size <= MAX_BYTES:

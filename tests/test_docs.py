@@ -121,7 +121,7 @@ def test_gallery_pictures_come_from_its_commands() -> None:
     """Each command of the gallery makes a picture that is shown; each picture is small."""
     page = (DOCS / "gallery.md").read_text(encoding="utf-8")
     pictures = list((DOCS / "gallery").iterdir())
-    made = re.findall(r"^    atas-deploy segment .* --out (\w+)$", page, re.M)
+    made = re.findall(r"^    atas-deploy (?:segment|visualize) .* --out (\w+)$", page, re.M)
     shown = re.findall(r"\]\(gallery/(\w+)\.jpg\)", page)
     assert made == shown
     assert sorted(path.name for path in pictures) == sorted(f"{name}.jpg" for name in shown)

@@ -37,6 +37,9 @@ def test_contents(wheel: Path) -> None:
         "export/to_onnx.py",
         "bundles/atas-tiny/manifest.json",
         "bundles/atas-tiny/MODEL_CARD.md",
+        "runtime/visual/page.css",
+        "runtime/visual/page.html",
+        "runtime/visual/page.js",
         "py.typed",
     ):
         assert f"atas_deploy/{name}" in names

@@ -43,7 +43,9 @@ def unwind_on_signals() -> Iterator[None]:
 # command: (home, see `LazyCommands`, and one line of help shown by `atas-deploy --help`)
 COMMANDS = {
     "segment": ("atas_deploy.cli.segment", "Segment images and videos by words."),
+    "classify": ("atas_deploy.cli.classify", "Name boxes, masks or proposed regions by words."),
     "eval": ("atas_deploy.cli.evaluate.group:evaluate", "Measure a model; compare two."),
+    "visualize": ("atas_deploy.cli.visualize", "Show what the features of a picture know."),
     "export": ("atas_deploy.cli.export", "Export a model to a verified bundle."),
     "train": ("atas_deploy.cli.train", "Train a model."),
     "classes": ("atas_deploy.cli.classes", "List class lists, or show the classes of one."),

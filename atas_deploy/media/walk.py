@@ -17,11 +17,11 @@ from atas_deploy.core.files import PART_SUFFIX
 from atas_deploy.media.naming import unique_names
 
 ANY_DEPTH = "**"
-RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png")
+RESULT_SUFFIXES = (".labels.png", ".overlay.jpg", ".overlay.mp4", ".overlay.png", ".visual.png")
 """Ends of the names of pictures and videos that a run writes."""
 
-RESULT_FOLDERS = (".masks", PART_SUFFIX)
-"""Ends of the names of folders that a run writes: the masks of a video, also unfinished ones."""
+RESULT_FOLDERS = (".masks", ".visual", PART_SUFFIX)
+"""Ends of the names of folders that a run writes: masks of a video, also unfinished, and maps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What dense features know, as pictures: clusters, main components, similarity, words."""
