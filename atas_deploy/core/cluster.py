@@ -34,6 +34,8 @@ def kmeans(
     """
     if clusters < 1:
         raise ConfigError(f"Got {clusters} clusters; expected 1 or more.")
+    if len(features) < 2:  # OpenCV would take one row for D numbers
+        return np.zeros(len(features), np.int32), features.copy()
     cv2.setRNGSeed(seed)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, _ROUNDS, _MOVED)
     count = min(clusters, len(features))

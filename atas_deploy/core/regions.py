@@ -44,7 +44,7 @@ def pool_boxes(
         InputError: the boxes are not (K, 4) finite numbers.
     """
     (h, w), (height, width) = dense.shape[:2], size
-    cells = _check_boxes(boxes) * [w, h, w, h] / [width, height, width, height]
+    cells = check_boxes(boxes) * [w, h, w, h] / [width, height, width, height]
     return _normalise(roi_align(dense, cells))
 
 
@@ -91,7 +91,7 @@ def roi_align(dense: npt.NDArray[Float], boxes: npt.ArrayLike) -> npt.NDArray[Fl
         InputError: the boxes are not (K, 4) finite numbers.
     """
     h, w, width = dense.shape
-    edges = _check_boxes(boxes).clip(-_FAR, _FAR).astype(dense.dtype) - dense.dtype.type(0.5)
+    edges = check_boxes(boxes).clip(-_FAR, _FAR).astype(dense.dtype) - dense.dtype.type(0.5)
     cells = dense.reshape(-1, width)
     pooled = np.empty((len(edges), width), dense.dtype)
     step = max(1, _AT_ONCE // (4 * (h + w) + h * w))
@@ -104,7 +104,7 @@ def roi_align(dense: npt.NDArray[Float], boxes: npt.ArrayLike) -> npt.NDArray[Fl
     return pooled
 
 
-def _check_boxes(boxes: npt.ArrayLike) -> FloatArray:
+def check_boxes(boxes: npt.ArrayLike) -> FloatArray:
     """Boxes as (K, 4) float64.
 
     Raises:

@@ -1,0 +1,165 @@
+"""Regions without another model: a grid of boxes, or connected parts of clustered features.
+
+H W pixels, h w grid, D embedding width, K clusters
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as rle
+
+from atas_deploy.core.cluster import kmeans
+from atas_deploy.core.geometry import Size
+from atas_deploy.core.masks import Labels, label_map
+from atas_deploy.core.region import Mask, Region
+from atas_deploy.runtime.encode import Encoded
+from atas_deploy.runtime.regions.pool import one_map
+from atas_deploy.runtime.settle import check_number, check_whole
+
+FloatArray = npt.NDArray[np.float32]
+Code = dict[str, Any]  # a mask as COCO's run lengths
+
+_CLUSTERS = (2, 4, 8, 16, 32)
+_LONG_SIDE = 640  # pixels at which parts are found; a cell of the grid is larger
+
+
+def grid_regions(size: Size, rows: int, columns: int) -> list[Region]:
+    """Boxes of a grid that cover a picture, row by row.
+
+    Args:
+        size: (H, W) of the picture.
+        rows: boxes down.
+        columns: boxes across.
+
+    Raises:
+        ConfigError: fewer than one row or column.
+    """
+    rows = check_whole("grid", rows, "a whole number of rows above 0")
+    columns = check_whole("grid", columns, "a whole number of columns above 0")
+    y, x = (np.arange(n + 1) * side / n for n, side in zip((rows, columns), size, strict=True))
+    return [
+        Region(box=(float(x[j]), float(y[i]), float(x[j + 1]), float(y[i + 1])))
+        for i in range(rows)
+        for j in range(columns)
+    ]
+
+
+def propose(
+    encoded: Encoded,
+    *,
+    most: int = 50,
+    clusters: Sequence[int] = _CLUSTERS,
+    least_area: float = 0.002,
+    overlap: float = 0.7,
+    seed: int = 0,
+) -> list[Region]:
+    """Propose regions of a picture: connected parts of its features in clusters.
+
+    The features are clustered by k-means into few and into more; every pixel gets the nearest
+    centre to its interpolated feature, and the connected parts (4 neighbours) of each cluster are
+    proposals. A part's score is its contrast times the square root of its share of the picture. The
+    contrast is the mean cosine of its cells to their mean, less that of the cells around it. Equal
+    arguments give equal proposals.
+
+    Args:
+        encoded: the picture with its features.
+        most: how many proposals, at most; the best are kept.
+        clusters: how many clusters; for each number the features are clustered anew.
+        least_area: share of the picture that a proposal has at least, in [0, 1].
+        overlap: intersection over union of its mask with a better one above which a proposal is
+            dropped, in [0, 1].
+        seed: of the clusters.
+
+    Returns:
+        Regions with masks and scores, the best first.
+
+    Raises:
+        ConfigError: an argument cannot be used, or the features are those of windows that are
+            merged as pixels.
+    """
+    most = check_whole("most", most, "a whole number of proposals above 0")
+    least_area = check_number("least area", least_area, "a share in [0, 1]", _is_share)
+    overlap = check_number("overlap", overlap, "a number in [0, 1]", _is_share)
+    dense = one_map(encoded)
+    dense = dense / np.maximum(np.linalg.norm(dense, axis=-1, keepdims=True), 1e-12)
+    shrink = min(1, _LONG_SIDE / max(encoded.size))
+    size = max(1, round(encoded.size[0] * shrink)), max(1, round(encoded.size[1] * shrink))
+    codes, scores = [], []
+    for count in clusters:
+        count = check_whole("number of clusters", count, "a whole number above 0")
+        for mask in _parts(_cluster_map(dense, count, size=size, seed=seed), least_area):
+            codes.append(rle.encode(np.asfortranarray(mask, np.uint8)))
+            scores.append(_score(mask, dense))
+    kept = _distinct(codes, np.array(scores), most=most, overlap=overlap)
+    masks = (_enlarge(rle.decode(codes[index]), encoded.size) for index in kept)
+    return [
+        Region.from_mask(mask, score=scores[index]) for index, mask in zip(kept, masks, strict=True)
+    ]
+
+
+def _is_share(number: float) -> bool:
+    return 0 <= number <= 1
+
+
+def _cluster_map(dense: FloatArray, clusters: int, *, size: Size, seed: int) -> Labels:
+    """The nearest centre of every pixel's interpolated feature, counted from 1: (H, W).
+
+    |x - c|^2 is least where 2 x c - |c|^2 is largest, which is linear in x: a label map.
+    """
+    h, w, width = dense.shape
+    _, centres = kmeans(dense.reshape(-1, width), clusters, seed=seed)
+    offsets = -np.square(centres).sum(axis=1, keepdims=True)
+    queries = np.concatenate([2 * centres, offsets], axis=1).T
+    features = np.concatenate([dense, np.ones((h, w, 1), np.float32)], axis=2)
+    return label_map(features, queries, np.arange(1, len(centres) + 1), size=size).labels
+
+
+def _parts(labels: Labels, least_area: float) -> Iterator[Mask]:
+    """Connected parts of each label, (H, W) bool, those that are large enough."""
+    for label in np.unique(labels):
+        mask = np.asarray(labels == label, np.uint8)
+        _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        large = stats[:, cv2.CC_STAT_AREA] >= least_area * labels.size
+        for part in np.flatnonzero(large[1:]) + 1:
+            yield numbers == part
+
+
+def _score(mask: Mask, dense: FloatArray) -> float:
+    """Contrast times the square root of the share of the picture, in [0, 1]."""
+    h, w, _ = dense.shape
+    inside = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    around = cv2.dilate(inside, np.ones((3, 3), np.uint8)) - inside
+    mean = np.einsum("hw,hwd->d", inside, dense)
+    cosines = dense @ (mean / max(float(np.linalg.norm(mean)), 1e-12))
+    contrast = _weighted_mean(cosines, inside) - _weighted_mean(cosines, around)
+    return float(np.clip(contrast * np.sqrt(mask.mean()), 0, 1))
+
+
+def _weighted_mean(values: FloatArray, weights: npt.NDArray[Any]) -> float:
+    """Mean of values; 0 where no weight is above 0."""
+    return float((values * weights).sum() / max(float(weights.sum()), 1e-12))
+
+
+def _distinct(
+    codes: Sequence[Code], scores: npt.NDArray[np.float64], *, most: int, overlap: float
+) -> list[int]:
+    """Non-maximum suppression: the best masks, none of which overlaps a better one too much."""
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if len(kept) == most:
+            break
+        better = [codes[other] for other in kept]
+        if not better or rle.iou([codes[index]], better, [0] * len(better)).max() <= overlap:
+            kept.append(index)
+    return kept
+
+
+def _enlarge(mask: npt.NDArray[np.uint8], size: Size) -> Mask:
+    """A mask at the size of its picture, its edges smooth."""
+    if mask.shape == size:
+        return mask.astype(np.bool_)
+    wide = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wide >= 0.5)
