@@ -7,7 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,6 +34,48 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"development data not found at {path}; set ATAS_SHARED_DATA to its folder")
     return path
+
+
+Segments = list[tuple[int, int, bool]]
+
+
+@pytest.fixture(scope="session")
+def write_panoptic() -> Callable[..., Path]:
+    """Write a COCO panoptic data set with its pictures, each segment in a colour of its own.
+
+    The function takes a folder, the categories, name and whether it is a thing, and for each
+    picture the numbers of its segments (H, W), 0 = void, and of each segment its number, category
+    and whether it is a crowd. It returns the JSON file; PNGs lie beside it in `panoptic/`, pictures
+    in `images/`.
+    """
+
+    def write(
+        folder: Path,
+        categories: list[tuple[str, bool]],
+        pictures: dict[str, tuple[np.ndarray, Segments]],
+    ) -> Path:
+        for name in ("images", "panoptic"):
+            (folder / name).mkdir(parents=True)
+        images, annotations = [], []
+        for index, (name, (ids, segments)) in enumerate(pictures.items()):
+            rgb = np.stack([ids % 256, ids // 256, 0 * ids], axis=-1).astype(np.uint8)
+            Image.fromarray(rgb).save(folder / "panoptic" / f"{name}.png")
+            colours = np.random.default_rng(7).integers(0, 256, (1000, 3), np.uint8)
+            Image.fromarray(colours[ids]).save(folder / "images" / f"{name}.png")
+            height, width = ids.shape
+            images.append(
+                {"id": index, "file_name": f"{name}.png"} | {"height": height, "width": width}
+            )
+            rows = [{"id": n, "category_id": c, "iscrowd": int(crowd)} for n, c, crowd in segments]
+            annotations.append(
+                {"image_id": index, "file_name": f"{name}.png", "segments_info": rows}
+            )
+        listed = [{"id": i, "name": n, "isthing": int(t)} for i, (n, t) in enumerate(categories)]
+        content = {"images": images, "annotations": annotations, "categories": listed}
+        (folder / "panoptic.json").write_text(json.dumps(content))
+        return folder / "panoptic.json"
+
+    return write
 
 
 NARROW_TEXT = {"context_length": 16, "vocab_size": 814, "width": 32, "heads": 2, "layers": 2}

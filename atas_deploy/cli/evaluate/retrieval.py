@@ -1,0 +1,106 @@
+"""`atas-deploy eval retrieval`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation
+from atas_deploy.cli.evaluate.region_options import ENGINE, WORDS, options
+from atas_deploy.cli.progress import say
+from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.segment_options import OPTIONS
+from atas_deploy.runtime.embed import FITS
+
+if TYPE_CHECKING:
+    from atas_deploy.evaluation.retrieval import RetrievalTask
+
+_data, _model = section("Data"), section("Model")
+_PATH = click.Path(path_type=Path)
+
+_OPTIONS = (
+    _data("--images", metavar="PATH", type=_PATH, required=True, help="Folder or .tar file."),
+    _data(
+        "--captions",
+        metavar="FILE",
+        type=_PATH,
+        required=True,
+        help="CSV with the columns image and caption, COCO's captions JSON, or dataset_*.json.",
+    ),
+    _data("--split", metavar="NAME", help="Split of dataset_*.json, as test."),
+    _data(
+        "--captions-per-image",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Take the first N captions of an image; benchmarks on COCO take 5.  [default: all]",
+    ),
+    WORDS(
+        "--templates",
+        metavar="SET",
+        default="none",
+        show_default=True,
+        help="Prompts that captions are put into: none, a sentence with {}, or @prompts.txt.",
+    ),
+    OPTIONS["--model"],
+    *ENGINE,
+    _model(
+        "--fit",
+        type=click.Choice(FITS),
+        help="How a picture becomes square: its middle cut out (shortest), the rest filled "
+        "(longest), or squashed.  [default: the model's]",
+    ),
+    OPTIONS["--batch-size"],
+)
+
+
+@click.command(cls=SectionCommand)
+@options(*_OPTIONS)
+@report_options
+def retrieval(  # noqa: PLR0913
+    *,
+    images: Path,
+    captions: Path,
+    split: str | None,
+    captions_per_image: int | None,
+    templates: str,
+    fit: str | None,
+    out: Path | None,
+    force: bool,
+    replicates: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Find the image of a caption, and a caption of an image.
+
+    Recall at 1, 5 and 10 among all images, and among all captions.
+
+    \b
+    Try:  atas-deploy eval retrieval --images flickr8k/ --captions captions.csv
+    """  # noqa: D301  (click needs the real control character)
+
+    def make_task() -> "RetrievalTask":
+        from atas_deploy.evaluation.retrieval import RetrievalTask
+        from atas_deploy.runtime.encoders import Encoders
+
+        encoders = Encoders(cache=False, tell=None if quiet else say, **settings)
+        return RetrievalTask(
+            encoders,
+            images,
+            captions,
+            split=split,
+            per_image=captions_per_image,
+            templates=templates,
+            fit=fit,
+        )
+
+    run_evaluation(
+        make_task,
+        out=out,
+        force=force,
+        replicates=replicates,
+        seed=seed,
+        as_json=as_json,
+        quiet=quiet,
+    )

@@ -1,0 +1,34 @@
+"""Recall at 1, 5 and 10 from ranks, as rows keep it."""
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.evaluation.rows import Counts, FloatArray
+
+TOP = (1, 5, 10)
+
+
+def count_found(ranks: npt.NDArray[np.integer]) -> list[int]:
+    """Queries, and those whose answer is among the first 1, 5 and 10.
+
+    Args:
+        ranks: (K,) how many others come before the answer, see `core.metrics.rank_among`.
+    """
+    return [len(ranks), *(int((ranks < k).sum()) for k in TOP)]
+
+
+def recalls(totals: Counts) -> dict[str, FloatArray]:
+    """Recalls by kind of query: "image_to_text_R@1" and so on, in [0, 1]; NaN without queries.
+
+    Args:
+        totals: by kind, (..., 4) sums of `count_found`.
+    """
+    return {
+        f"{kind}_R@{k}": _share(sums[..., at], sums[..., 0])
+        for kind, sums in totals.items()
+        for at, k in enumerate(TOP, 1)
+    }
+
+
+def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

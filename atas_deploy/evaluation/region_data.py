@@ -1,0 +1,157 @@
+"""Pictures with labelled regions: COCO's panoptic JSON (things and stuff), or instances JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atas_deploy.core.classes import parse_classes
+from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.core.region import Region
+from atas_deploy.evaluation.truth import plain_name
+from atas_deploy.media.annotations import CocoFile, CocoImage, PanopticFile
+from atas_deploy.media.images import read_image
+from atas_deploy.runtime.encode import Image
+
+MIN_SIDE = 8
+"""Regions whose box is narrower or lower than this in pixels do not count, as in CLIPSelf."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """A picture with the regions that count.
+
+    Attributes:
+        name: its file name.
+        image: (H, W, 3) uint8 RGB.
+        things, stuff: regions, each with its category.
+        small, crowd: how many were left out because of their size, and as crowds.
+    """
+
+    name: str
+    image: Image
+    things: tuple[Region, ...]
+    stuff: tuple[Region, ...]
+    small: int
+    crowd: int
+
+
+class RegionData:
+    """Pictures in a folder with annotations of COCO's.
+
+    Crowd regions do not count, nor do those whose box is under 8 pixels wide or high.
+
+    Args:
+        images: folder of the pictures.
+        panoptic: COCO's panoptic JSON; this or `instances`.
+        pngs: folder of its PNGs; None = the one named as the JSON.
+        instances: COCO's instances JSON.
+        max_images: take the first so many pictures; None = all.
+
+    Attributes:
+        path: of the annotations.
+        images: the pictures.
+        categories: what `Region.category` counts.
+        has_stuff: whether some category is no thing.
+
+    Raises:
+        ConfigError: neither or both files are given.
+        InputError: one cannot be read.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        *,
+        panoptic: Path | None = None,
+        pngs: Path | None = None,
+        instances: Path | None = None,
+        max_images: int | None = None,
+    ) -> None:
+        if (panoptic is None) == (instances is None):
+            raise ConfigError("Give annotations: either --panoptic or --instances.")
+        if panoptic is None and pngs is not None:
+            raise ConfigError("PNGs belong to --panoptic; leave --pngs out with --instances.")
+        self._folder = images
+        self._file: PanopticFile | CocoFile
+        if panoptic is not None:
+            self.path, self._file = panoptic, PanopticFile.open(panoptic, pngs)
+        elif instances is not None:
+            self.path, self._file = instances, CocoFile.open(instances)
+        self.images: Sequence[CocoImage] = self._file.images[:max_images]
+        self.categories = self._file.categories
+        self.has_stuff = not all(category.thing for category in self.categories)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Labelled]:
+        """The pictures in the order of the file."""
+        return (self.picture(image) for image in self.images)
+
+    def picture(self, image: CocoImage) -> Labelled:
+        """Read a picture and its regions.
+
+        Raises:
+            InputError: the picture or its annotations cannot be read, or their sizes differ.
+        """
+        pixels = read_image(self._folder / image.file_name)
+        if pixels.shape[:2] != (image.height, image.width):
+            raise InputError(
+                f"{self._folder / image.file_name} has {pixels.shape[1]} x {pixels.shape[0]} "
+                f"pixels, but {image.width} x {image.height} in {self.path}; give the pictures "
+                "that were annotated."
+            )
+        found = self.regions(image)
+        kept = [region for region in found if not region.crowd and min(region.size) >= MIN_SIDE]
+        crowd = sum(region.crowd for region in found)
+        things, stuff = self._apart(kept)
+        small = len(found) - crowd - len(kept)
+        return Labelled(image.file_name, pixels, things, stuff, small, crowd)
+
+    def regions(self, image: CocoImage) -> list[Region]:
+        """All regions of a picture that have a category.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        if isinstance(self._file, PanopticFile):
+            found = [segment.region for segment in self._file.segments(image)]
+        else:
+            found = self._file.regions(image)
+        return [region for region in found if region.category is not None]
+
+    def words(self, classes: str | Sequence[str] | None = None) -> list[str]:
+        """Words for each category, with "|" between synonyms.
+
+        Args:
+            classes: a class list with a class for each category, in their order, such as
+                "@coco-panoptic:expanded"; None = the categories' own names.
+
+        Raises:
+            ConfigError: the list cannot be used, or is longer or shorter.
+        """
+        if classes is None:
+            return [plain_name(category.name) for category in self.categories]
+        specs = parse_classes(classes)
+        if len(specs) != len(self.categories):
+            raise ConfigError(
+                f"Got {len(specs)} classes for the {len(self.categories)} categories of "
+                f"{self.path}; give a class for each, in their order, or leave --classes out."
+            )
+        return ["|".join(spec.synonyms) for spec in specs]
+
+    def facts(self) -> dict[str, Any]:
+        """Data and the rule of what counts."""
+        return {
+            "annotations": str(self.path),
+            "images": str(self._folder),
+            "least_box_side": MIN_SIDE,
+        }
+
+    def _apart(self, regions: Sequence[Region]) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        """Things and stuff."""
+        thing = [self.categories[region.category or 0].thing for region in regions]
+        pairs = list(zip(regions, thing, strict=True))
+        return tuple(r for r, yes in pairs if yes), tuple(r for r, yes in pairs if not yes)

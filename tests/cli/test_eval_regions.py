@@ -1,0 +1,89 @@
+"""`atas-deploy eval regions` as a user runs it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from atas_deploy.cli.main import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
+FAST = ("--short-side", "64", "--no-cache", "--replicates", "100")
+
+
+@pytest.fixture
+def folder(write_panoptic: Callable[..., Path], tmp_path: Path) -> Path:
+    """Two pictures of a dog on grass."""
+    ids = np.ones((64, 96), int)
+    ids[10:50, 20:70] = 2
+    segments = [(1, 1, False), (2, 0, False)]
+    categories = [("dog", True), ("grass-merged", False), ("car", True)]
+    write_panoptic(tmp_path, categories, {"a": (ids, segments), "b": (ids[::-1], segments)})
+    return tmp_path
+
+
+def run(folder: Path, *args: object) -> Result:
+    """Run the command on a folder."""
+    where = ("--images", folder / "images", "--panoptic", folder / "panoptic.json")
+    return CliRunner().invoke(main, ["eval", "regions", *map(str, (*where, *FAST, *args))])
+
+
+def read(result: Result) -> dict[str, Any]:
+    """What the command printed as JSON."""
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_all_kinds_are_measured_and_written(folder: Path) -> None:
+    """JSON on standard output is that of the folder."""
+    result = run(folder, "--json", "--quiet", "--out", folder / "run")
+    assert result.exit_code == 0, result.output
+    report = read(result)
+    assert report == json.loads((folder / "run" / "report.json").read_text())
+    kinds = ("boxes", "thing_masks", "stuff_masks", "crops", "both")
+    assert list(report["scores"]) == [f"{kind}_top{k}" for kind in kinds for k in (1, 5)]
+    assert report["units"] == 2
+    assert [line["class"] for line in report["classes"]] == ["dog", "grass"]
+
+
+def test_settings_reach_the_classifier(folder: Path) -> None:
+    """They stand in the facts."""
+    words = ("--classes", "dog|puppy,grass|lawn,car", "--templates", "simple")
+    regions = ("--kinds", "both,crops", "--crop-weight", "0.75", "--crop-scale", "1.5")
+    report = read(run(folder, "--json", "--quiet", "--max-images", 1, *words, *regions))
+    facts = report["facts"]
+    assert report["units"] == 1
+    assert list(report["scores"]) == [
+        f"{kind}_top{k}" for kind in ("crops", "both") for k in (1, 5)
+    ]
+    assert (facts["crop_weight"], facts["crop_scale"]) == (0.75, 1.5)
+    assert facts["templates"] == "simple"
+    assert facts["short_side"] == 64
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--kinds", "boxes,circles"), "expected some of boxes"),
+        (("--classes", "dog,cat"), "2 classes for the 3 categories"),
+        (("--instances", "a.json"), "either --panoptic or --instances"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(folder: Path, args: tuple[str, ...], message: str) -> None:
+    """With exit code 2."""
+    result = run(folder, *args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_missing_picture_is_named(folder: Path) -> None:
+    """With exit code 1 and no report."""
+    (folder / "images" / "b.png").unlink()
+    result = run(folder, "--out", folder / "run", "--quiet")
+    assert result.exit_code == 1
+    assert "b.png does not exist" in result.stderr
+    assert not (folder / "run" / "report.json").exists()

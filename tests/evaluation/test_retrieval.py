@@ -1,0 +1,175 @@
+"""Retrieval: ranks by hand, against a sort and torchmetrics, and a run of the embedded model."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torchmetrics.retrieval import RetrievalHitRate
+
+from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.core.metrics import retrieval_recall
+from atas_deploy.evaluation import retrieval
+from atas_deploy.evaluation.retrieval import (
+    RetrievalTask,
+    image_to_text_ranks,
+    measure,
+    text_to_image_ranks,
+)
+from atas_deploy.evaluation.task import run_task
+from atas_deploy.runtime.encoders import Encoders
+
+Features = npt.NDArray[np.float32]
+
+
+def unit(rng: np.random.Generator, *shape: int) -> Features:
+    """Random unit vectors."""
+    vectors = rng.normal(size=shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def random_set() -> tuple[Features, Features, npt.NDArray[np.intp]]:
+    """40 images with 1 to 4 captions each that lie near them, some captions of one far off."""
+    rng = np.random.default_rng(0)
+    images = unit(rng, 40, 8)
+    owner = np.repeat(np.arange(40), rng.integers(1, 5, 40))
+    texts = images[owner] + 0.9 * unit(rng, len(owner), 8)
+    return images, texts / np.linalg.norm(texts, axis=1, keepdims=True), owner
+
+
+def test_ranks_by_hand() -> None:
+    """Three images, four captions; caption 1 is nearer to image 0 than to its own."""
+    images = np.eye(3, dtype=np.float32)
+    texts = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 1, 0], [0.6, 0, 0.8]], np.float32)
+    owner = np.array([0, 1, 1, 2])
+    np.testing.assert_array_equal(text_to_image_ranks(images, texts, owner), [0, 1, 0, 0])
+    np.testing.assert_array_equal(image_to_text_ranks(images, texts, owner), [0, 0, 0])
+
+
+def test_an_image_that_its_captions_miss() -> None:
+    """Its best own caption counts, and only captions of others come before it."""
+    images = np.eye(2, dtype=np.float32)
+    texts = np.array([[0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
+    owner = np.array([1, 0, 1])
+    np.testing.assert_array_equal(image_to_text_ranks(images, texts, owner), [1, 0])
+
+
+def test_equal_images_count_against() -> None:
+    """A model that maps everything to one vector finds nothing."""
+    same = np.repeat(unit(np.random.default_rng(0), 1, 512), 300, axis=0)
+    owner = np.arange(300)
+    assert set(text_to_image_ranks(same, same, owner)) == {299}
+    assert set(image_to_text_ranks(same, same, owner)) == {299}
+
+
+def test_ranks_are_places_in_a_sorted_list(random_set: Any) -> None:
+    """Written out, one query at a time."""
+    images, texts, owner = random_set
+    for text, rank in enumerate(text_to_image_ranks(images, texts, owner)):
+        order = sorted(range(len(images)), key=lambda i: -float(images[i] @ texts[text]))
+        assert order.index(owner[text]) == rank
+    for image, rank in enumerate(image_to_text_ranks(images, texts, owner)):
+        order = sorted(range(len(texts)), key=lambda t: -float(images[image] @ texts[t]))
+        places = [order.index(text) for text in np.flatnonzero(owner == image)]
+        assert min(places) == rank
+
+
+def test_blocks_change_nothing(random_set: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query at a time or all at once."""
+    whole = text_to_image_ranks(*random_set), image_to_text_ranks(*random_set)
+    monkeypatch.setattr(retrieval, "_AT_ONCE", 1)
+    np.testing.assert_array_equal(text_to_image_ranks(*random_set), whole[0])
+    np.testing.assert_array_equal(image_to_text_ranks(*random_set), whole[1])
+
+
+def test_the_older_definition_and_torchmetrics_agree(random_set: Any) -> None:
+    """`retrieval_recall` in percent, and the hit rate of torchmetrics."""
+    images, texts, owner = random_set
+    to_image = text_to_image_ranks(images, texts, owner)
+    to_text = image_to_text_ranks(images, texts, owner)
+    expected = retrieval_recall(images, texts, owner)
+    cosines = torch.tensor(images @ texts.T)
+    mine = torch.tensor(owner)[None] == torch.arange(len(images))[:, None]
+    for k in (1, 5, 10):
+        assert round(100 * np.mean(to_image < k), 2) == expected[f"text_to_image_R@{k}"]
+        assert round(100 * np.mean(to_text < k), 2) == expected[f"image_to_text_R@{k}"]
+        hit_rate = RetrievalHitRate(top_k=k)
+        query = torch.arange(len(images))[:, None].expand_as(mine)
+        hit_rate.update(cosines.ravel(), mine.ravel(), indexes=query.ravel())
+        assert hit_rate.compute().item() == pytest.approx(np.mean(to_text < k))
+
+
+def test_recall_of_replicates() -> None:
+    """Sums broadcast over leading axes; without queries there is none."""
+    sums = np.array([[4.0, 1, 2, 4], [0, 0, 0, 0]])
+    found = measure({"text_to_image": sums})
+    np.testing.assert_array_equal(found["text_to_image_R@1"], [0.25, np.nan])
+    np.testing.assert_array_equal(found["text_to_image_R@10"], [1.0, np.nan])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures of one colour."""
+    (tmp_path / "pictures").mkdir()
+    for name, colour in (("a", (250, 0, 0)), ("b", (0, 250, 0)), ("c", (0, 0, 250))):
+        pixels = np.full((40, 60, 3), colour, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{name}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    """Two captions of each, and one of a picture that is missing."""
+    rows = [(n, f"{word} {c}") for n, c in (("a", "red"), ("b", "green"), ("c", "blue"))
+            for word in ("a wall painted", "something")]  # fmt: skip
+    with (tmp_path / "captions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("image", "caption"), *((f"{n}.png", t) for n, t in rows)])
+        writer.writerow(("d.png", "a dog"))
+    return tmp_path / "captions.csv"
+
+
+def test_a_run_equals_the_encoders_own_features(pictures: Path, captions: Path) -> None:
+    """Scores are those of features that are embedded one by one."""
+    encoders = Encoders(cache=False)
+    seen = []
+    task = RetrievalTask(encoders, pictures, captions, per_image=1)
+    report = run_task(task, advance=lambda: seen.append(1))
+    images = encoders.whole()([pictures / f"{n}.png" for n in "abc"])
+    words = [f"a wall painted {c}" for c in ("red", "green", "blue")]
+    texts = encoders.texts("none")(words)
+    expected = retrieval_recall(images, texts, np.arange(3))
+    assert {name: 100 * score.value for name, score in report.scores.items()} == pytest.approx(
+        expected, abs=0.005
+    )
+    assert len(seen) == task.total == len(report.rows) == 3
+    assert report.facts["images_missing"] == 1
+    assert report.facts["captions_in_all"] == 3
+    json.dumps(report.facts)
+
+
+def test_all_captions_of_an_image_count(pictures: Path, captions: Path) -> None:
+    """Two queries an image from text, one from the image."""
+    report = run_task(RetrievalTask(Encoders(cache=False), pictures, captions))
+    totals = report.rows.totals()
+    assert totals["text_to_image"][0] == 6
+    assert totals["image_to_text"][0] == 3
+
+
+def test_captions_of_other_pictures_are_refused(captions: Path, tmp_path: Path) -> None:
+    """Before anything is encoded."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="None of the 4 images"):
+        RetrievalTask(Encoders(cache=False), tmp_path / "empty", captions)
+
+
+def test_an_unknown_fit_is_refused(pictures: Path, captions: Path) -> None:
+    """By the name of the setting."""
+    with pytest.raises(ConfigError, match='Unknown fit "stretch"'):
+        RetrievalTask(Encoders(cache=False), pictures, captions, fit="stretch")
