@@ -8,30 +8,42 @@ from atas_deploy.cli.progress import say
 
 if TYPE_CHECKING:
     from atas_deploy.runtime.options import JobOptions
+    from atas_deploy.runtime.regions import RegionClassifier
     from atas_deploy.runtime.segment import Segmenter
     from atas_deploy.runtime.tally import Tally
 
 
 def announce(segmenter: "Segmenter") -> None:
     """Say what the run works with."""
-    from atas_deploy.core.classes import list_names
-
-    vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
-    say(
-        f"{manifest.name} ({manifest.readout}, short side {segmenter.short_side}) on "
-        f"{segmenter.backend.device}; {_count(len(vocabulary.classes), 'class', 'classes')} "
-        f"against {_count(len(vocabulary.background), 'background word', 'background words')} "
-        f"({vocabulary.rule})"
-    )
+    say(headline(segmenter))
     if segmenter.preset:
         say(_settings(segmenter))
+    remark_on_words(segmenter)
+
+
+def headline(labeller: "Segmenter | RegionClassifier") -> str:
+    """The model, where it runs, and how many words compete."""
+    vocabulary, manifest = labeller.vocabulary, labeller.bundle.manifest
+    return (
+        f"{manifest.name} ({manifest.readout}, short side {labeller.short_side}) on "
+        f"{labeller.backend.device}; {count(len(vocabulary.classes), 'class', 'classes')} "
+        f"against {count(len(vocabulary.background), 'background word', 'background words')} "
+        f"({vocabulary.rule})"
+    )
+
+
+def remark_on_words(labeller: "Segmenter | RegionClassifier") -> None:
+    """Say what was made of the words that the user may not expect."""
+    from atas_deploy.core.classes import list_names
+
+    vocabulary = labeller.vocabulary
     if vocabulary.removed:
         removed = ", ".join(vocabulary.removed)
         say(f"left out of the background, as your classes cover them: {removed}")
     for name in set(list_names()) & {name.casefold() for name in vocabulary.names}:
         say(f'"{name}" is a word here; the list of that name is @{name}')
-    if segmenter.cache_problem:
-        say(segmenter.cache_problem)
+    if labeller.cache_problem:
+        say(labeller.cache_problem)
 
 
 def _settings(segmenter: "Segmenter") -> str:
@@ -66,8 +78,8 @@ def conclude(tally: "Tally", out: Path) -> str:
     """The last line of a run."""
     before = f", {tally.resumed} of them before" if tally.resumed else ""
     return (
-        f"{tally.inputs - tally.failed} of {_count(tally.inputs, 'input', 'inputs')} segmented "
-        f"into {out}{_slash(out)}{before}"
+        f"{tally.inputs - tally.failed} of {count(tally.inputs, 'input', 'inputs')} segmented "
+        f"into {out}{slash(out)}{before}"
     )
 
 
@@ -75,7 +87,7 @@ def remark(tally: "Tally", segmenter: "Segmenter") -> None:
     """Say in how many pictures denoising may have left no class."""
     if tally.empty and segmenter.protocol.denoise:
         say(
-            f"no class in {_count(tally.empty, 'picture', 'pictures')}; "
+            f"no class in {count(tally.empty, 'picture', 'pictures')}; "
             f"a --denoise below {segmenter.protocol.denoise:g} keeps more classes"
         )
 
@@ -85,14 +97,16 @@ def complain(tally: "Tally", out: Path) -> None:
     for failure in tally.failures:
         say(f"Error: {failure['error']}")
     if more := tally.failed - len(tally.failures):
-        say(f"Error: {more} more; see {out}{_slash(out)}results.jsonl")
+        say(f"Error: {more} more; see {out}{slash(out)}results.jsonl")
 
 
-def _count(number: int, one: str, many: str) -> str:
+def count(number: int, one: str, many: str) -> str:
+    """A number and the word that fits it."""
     return f"{number} {one if number == 1 else many}"
 
 
-def _slash(path: Path) -> str:
+def slash(path: Path) -> str:
+    """What a folder's name lacks to be seen as one."""
     return "" if str(path).endswith("/") else "/"
 
 

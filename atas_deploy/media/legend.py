@@ -54,18 +54,35 @@ def draw_legend(image: npt.NDArray[np.uint8], entries: Sequence[Entry]) -> npt.N
     Returns:
         (H, W, 3) uint8 RGB, a new array; without a legend if not even one name fits.
     """
-    height, width = image.shape[:2]
-    metrics = _Metrics.of(height, width)
-    first = tuple((name, (r, g, b)) for name, (r, g, b) in entries[: metrics.most])
-    panel = _panel(height, width, first, len(entries) - len(first))
+    size = image.shape[0], image.shape[1]
+    panel = _panel_of(size, entries)
     result = image.copy()
     if panel is not None:
-        margin = metrics.margin
-        rows, columns = panel.keep.shape[:2]
-        corner = result[height - margin - rows : height - margin, margin : margin + columns]
+        left, top, right, bottom = _place(size, panel)
+        corner = result[top:bottom, left:right]
         dimmed = cv2.multiply(corner, panel.keep, scale=1 / 255)
         corner[:] = cv2.add(dimmed, panel.light)
     return result
+
+
+def legend_place(size: tuple[int, int], entries: Sequence[Entry]) -> tuple[int, int, int, int]:
+    """Pixels x0, y0, x1, y1 that the legend takes of a picture (H, W); all 0 without a legend."""
+    panel = _panel_of(size, entries)
+    return (0, 0, 0, 0) if panel is None else _place(size, panel)
+
+
+def _panel_of(size: tuple[int, int], entries: Sequence[Entry]) -> _Panel | None:
+    height, width = size
+    most = _Metrics.of(height, width).most
+    first = tuple((name, (r, g, b)) for name, (r, g, b) in entries[:most])
+    return _panel(height, width, first, len(entries) - len(first))
+
+
+def _place(size: tuple[int, int], panel: _Panel) -> tuple[int, int, int, int]:
+    margin = _Metrics.of(*size).margin
+    rows, columns = panel.keep.shape[:2]
+    bottom = size[0] - margin
+    return margin, bottom - rows, margin + columns, bottom
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from atas_deploy import __version__
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.files import atomic_path
 from atas_deploy.runtime.options import JobOptions
+from atas_deploy.runtime.regions.classifier import RegionClassifier
 from atas_deploy.runtime.run_files import RunFiles
 from atas_deploy.runtime.segment import Segmenter
 from atas_deploy.runtime.tally import Tally
@@ -21,13 +22,27 @@ Settings = dict[str, Any]
 
 def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
     """What decides masks and files; runs with equal settings may go on with each other."""
-    vocabulary, manifest = segmenter.vocabulary, segmenter.bundle.manifest
     settings = {
         "preset": segmenter.preset and {"name": segmenter.preset, "row": segmenter.row},
+        **words_of(segmenter),
+        "denoise": segmenter.protocol.denoise,
+        "short_side": segmenter.short_side,
+        "windows": _windows(segmenter),
+        "refine": segmenter.protocol.refine,
+        **options.settings(),
+    }
+    plain: Settings = json.loads(json.dumps(settings))  # as it will be read again
+    return plain
+
+
+def words_of(labeller: Segmenter | RegionClassifier) -> Settings:
+    """The model, the words, and how they are compared."""
+    vocabulary, manifest = labeller.vocabulary, labeller.bundle.manifest
+    return {
         "model": {
             "name": manifest.name,
             "readout": manifest.readout,
-            "fingerprint": segmenter.bundle.fingerprint,
+            "fingerprint": labeller.bundle.fingerprint,
         },
         "classes": [list(spec.synonyms) for spec in vocabulary.classes],
         "palette": {spec.name: spec.color for spec in vocabulary.classes if spec.color},
@@ -37,17 +52,10 @@ def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
             "removed": vocabulary.removed,
         },
         "queries_hash": vocabulary.hash,
-        "templates": asdict(segmenter.templates),
-        "logit_scale": segmenter.logit_scale,
-        "threshold": segmenter.protocol.threshold,
-        "denoise": segmenter.protocol.denoise,
-        "short_side": segmenter.short_side,
-        "windows": _windows(segmenter),
-        "refine": segmenter.protocol.refine,
-        **options.settings(),
+        "templates": asdict(labeller.templates),
+        "logit_scale": labeller.logit_scale,
+        "threshold": labeller.protocol.threshold,
     }
-    plain: Settings = json.loads(json.dumps(settings))  # as it will be read again
-    return plain
 
 
 def _windows(segmenter: Segmenter) -> Settings | None:

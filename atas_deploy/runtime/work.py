@@ -17,6 +17,11 @@ from atas_deploy.runtime.stops import Stops
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+def is_hopeless(error: Exception) -> bool:
+    """Whether nothing more can be written, as when the disk is full."""
+    return isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS
+
+
 class Progress(Protocol):
     """Where a job tells how far it is."""
 
@@ -73,7 +78,7 @@ class Work:
         Raises:
             OutputError: the same error, if the disk is full or the folder may not be written.
         """
-        if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _HOPELESS:
+        if is_hopeless(error):
             raise error
         self.note_failure(source.shown, str(error))
 

@@ -66,24 +66,35 @@ def write_coco_dataset(path: Path, items: Iterable[Labelled], names: Sequence[st
 
 
 def image_ids(items: Iterable[Labelled]) -> Iterator[tuple[int, Labelled]]:
-    """Number images: by their name where that is a free number, as in COCO, else by counting.
+    """Number images, see `ImageNumbers`."""
+    numbers = ImageNumbers()
+    for item in items:
+        yield numbers.take(item.image), item
+
+
+class ImageNumbers:
+    """Numbers images: by their name where that is a free number, as in COCO, else by counting.
 
     000000397133.jpg is image 397133; a name without number, or whose number is taken, gets the
     lowest number from 1 on that is not. No two images share a number.
     """
-    used: set[int] = set()
-    count = 1
-    for item in items:
-        stem = PurePosixPath(item.image).stem
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+        self._count = 1
+
+    def take(self, name: str) -> int:
+        """Number the next image."""
+        stem = PurePosixPath(name).stem
         number = int(stem) if re.fullmatch(rf"[0-9]{{1,{_LONGEST_NUMBER}}}", stem) else None
-        if number is None or number in used or 0 < number < count:
-            while count in used:
-                used.remove(count)
-                count += 1
-            number, count = count, count + 1
-        else:
-            used.add(number)
-        yield number, item
+        if number is not None and number not in self._used and not 0 < number < self._count:
+            self._used.add(number)
+            return number
+        while self._count in self._used:
+            self._used.remove(self._count)
+            self._count += 1
+        self._count += 1
+        return self._count - 1
 
 
 def _masks(item: Labelled) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -1,0 +1,163 @@
+"""Where the regions of a picture come from: a file, a grid, or the picture itself."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from atas_deploy.core.errors import AnnotationError
+from atas_deploy.core.region import Region
+from atas_deploy.media.annotations import Picture, RegionFile, open_boxes, open_masks
+from atas_deploy.runtime.encode import Encoded
+from atas_deploy.runtime.regions import TrackLinker, grid_regions, propose
+from atas_deploy.runtime.settle import check_whole
+
+Finder = Callable[[Encoded], Sequence[Region]]
+
+
+class RegionsFrom(Protocol):
+    """Gives the regions of pictures.
+
+    Attributes:
+        class_names: the classes that `Region.category` counts; None if there are none.
+        path: the file that they come from, or None.
+    """
+
+    class_names: tuple[str, ...] | None
+    path: Path | None
+
+    def regions(
+        self, picture: Picture, linker: TrackLinker | None = None
+    ) -> Sequence[Region] | Finder:
+        """The regions of a picture, or how to find them once it is encoded.
+
+        Args:
+            picture: what they are asked for.
+            linker: gives tracks to those of a video that bring none; None = a picture.
+
+        Raises:
+            AnnotationError: those in a file cannot be used.
+        """
+        ...
+
+    def image_id(self, picture: Picture) -> int | None:
+        """Number of a picture in the file; None if it has none."""
+        ...
+
+    def pass_over(self, name: str) -> None:
+        """A picture among the inputs cannot be used, which is no problem of the file."""
+        ...
+
+    def problem(self) -> str | None:
+        """One sentence on what of the file was never asked for; None if nothing."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the regions, JSON-ready."""
+        ...
+
+
+class FileRegions:
+    """The regions of a file of annotations.
+
+    Args:
+        file: what `open_boxes` or `open_masks` gave.
+        kind: "boxes" or "masks".
+    """
+
+    def __init__(self, file: RegionFile, *, kind: str) -> None:
+        self.path: Path | None = file.path
+        self.class_names = file.class_names
+        self._file, self._kind = file, kind
+
+    @classmethod
+    def boxes(cls, path: Path) -> "FileRegions":
+        """Open a file of boxes; errors as by `open_boxes`."""
+        return cls(open_boxes(path), kind="boxes")
+
+    @classmethod
+    def masks(cls, path: Path) -> "FileRegions":
+        """Open a file of masks; errors as by `open_masks`."""
+        return cls(open_masks(path), kind="masks")
+
+    def regions(self, picture: Picture, linker: TrackLinker | None = None) -> list[Region]:
+        """Those of the file; where it says no tracks, they are linked by overlap."""
+        found = self._file.regions(picture)
+        return linker(found) if linker is not None else found
+
+    def image_id(self, picture: Picture) -> int | None:
+        """COCO's number of the picture."""
+        return self._file.image_id(picture)
+
+    def pass_over(self, name: str) -> None:
+        """Ask for the picture all the same."""
+        with suppress(AnnotationError):
+            self._file.image_id(Picture(name, (0, 0)))
+
+    def problem(self) -> str | None:
+        """Pictures of the file that are no inputs."""
+        return self._file.unmatched_message()
+
+    def settings(self) -> dict[str, Any]:
+        """Kind and file."""
+        return {"kind": self._kind, "file": str(self.path)}
+
+
+class _NoFile:
+    """Regions that no file brings."""
+
+    path: Path | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def image_id(self, picture: Picture) -> None:
+        """None."""
+
+    def pass_over(self, name: str) -> None:
+        """Nothing."""
+
+    def problem(self) -> None:
+        """None."""
+
+
+class GridRegions(_NoFile):
+    """The boxes of a grid; those of a video's frames stand for no object, so they get no track.
+
+    Args:
+        cells: how many there are along each side.
+
+    Raises:
+        ConfigError: it is no whole number above 0.
+    """
+
+    def __init__(self, cells: int) -> None:
+        self._cells = check_whole("grid", cells, "a whole number of cells above 0")
+
+    def regions(self, picture: Picture, linker: TrackLinker | None = None) -> list[Region]:
+        """The boxes, row by row."""
+        return grid_regions(picture.size, rows=self._cells, columns=self._cells)
+
+    def settings(self) -> dict[str, Any]:
+        """Kind and cells."""
+        return {"kind": "grid", "cells": self._cells}
+
+
+class ProposedRegions(_NoFile):
+    """Regions that the features of a picture suggest."""
+
+    def __init__(self) -> None:
+        self._encoded: Encoded | None = None  # the last one
+        self._found: list[Region] = []  # in it
+
+    def regions(self, picture: Picture, linker: TrackLinker | None = None) -> Finder:
+        """A function that finds them, once where several frames are given the same features."""
+
+        def find(encoded: Encoded) -> list[Region]:
+            if encoded is not self._encoded:
+                self._encoded, self._found = encoded, propose(encoded)
+            return linker(self._found) if linker is not None else self._found
+
+        return find
+
+    def settings(self) -> dict[str, Any]:
+        """Kind."""
+        return {"kind": "proposals"}
