@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from atas_deploy.cli.region_options import REGION_TEMPLATES, crop_scale, crop_weight
 from atas_deploy.cli.sections import section
 from atas_deploy.cli.segment_options import OPTIONS
 
@@ -45,7 +46,8 @@ _OPTIONS = [
         'words), or words such as "road,wall".  [default: none for --boxes and --masks, auto for '
         "--grid and --proposals]",
     ),
-    *(OPTIONS[name] for name in ("--templates", "--logit-scale", "--no-cache")),
+    REGION_TEMPLATES,
+    *(OPTIONS[name] for name in ("--logit-scale", "--no-cache")),
     *(OPTIONS[name] for name in ("--model", "--readout", "--backend", "--device")),
     *(OPTIONS[name] for name in ("--short-side", "--batch-size")),
     _names(
@@ -56,18 +58,8 @@ _OPTIONS = [
         help="From the features of the whole picture (dense: one pass, however many regions), from "
         "each box cut out (crop: a pass each), or both.",
     ),
-    _names(
-        "--crop-weight",
-        metavar="A",
-        type=click.FloatRange(0, 1),
-        help="Exponent of the crop's probabilities in both.  [default: 0.5]",
-    ),
-    _names(
-        "--crop-scale",
-        metavar="X",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Cut out X times the box, with what is around it.  [default: 1]",
-    ),
+    crop_weight(_names),
+    crop_scale(_names),
     _names(
         "--threshold",
         metavar="P",

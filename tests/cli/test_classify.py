@@ -296,8 +296,9 @@ def test_partial_failure(tmp_path: Path) -> None:
 
 
 def test_annotated_pictures_that_are_no_input(tmp_path: Path) -> None:
-    """They are a problem of the file: one sentence at the end, exit code 1, the rest is done."""
+    """Where an input has none, names differ: one sentence at the end, exit code 1, all is done."""
     photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "in" / "b.png")
     boxes = table(tmp_path / "boxes.csv", *corners("a.png"), *corners("elsewhere.png"))
     result = classify(tmp_path / "in", "--boxes", boxes, "--out", tmp_path / "out")
     assert result.exit_code == 1

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import click
-
+from atas_deploy.cli.region_options import REGION_TEMPLATES, crop_scale
 from atas_deploy.cli.sections import section
 from atas_deploy.cli.segment_options import OPTIONS
 
@@ -17,18 +16,11 @@ CLASSES = WORDS(
     help="Words for the categories, in their order, as @coco-panoptic:expanded.  "
     "[default: their own names]",
 )
-CROP_SCALE = section("Regions")(
-    "--crop-scale",
-    metavar="X",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Cut out X times the box, with what is around it.",
-)
+CROP_SCALE = crop_scale(section("Regions"))
 ENGINE = tuple(OPTIONS[name] for name in ("--backend", "--device"))
 MODEL = (OPTIONS["--model"], OPTIONS["--readout"], *ENGINE)
 SIZE = (OPTIONS["--short-side"], OPTIONS["--batch-size"])
-NAMING = (CLASSES, OPTIONS["--templates"], OPTIONS["--no-cache"])
+NAMING = (CLASSES, REGION_TEMPLATES, OPTIONS["--no-cache"])
 
 
 def options(*listed: Callable[..., Any]) -> Callable[..., Any]:

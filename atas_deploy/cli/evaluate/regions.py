@@ -16,6 +16,7 @@ from atas_deploy.cli.evaluate.region_options import (
     parse_names,
 )
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
+from atas_deploy.cli.region_options import crop_weight
 from atas_deploy.cli.sections import SectionCommand, section
 
 if TYPE_CHECKING:
@@ -29,19 +30,11 @@ _KINDS = _regions(
     help="Of boxes, thing_masks, stuff_masks, crops, both; joined by commas.  "
     "[default: all that the data have]",
 )
-_CROP_WEIGHT = _regions(
-    "--crop-weight",
-    metavar="A",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Exponent of the crop's probabilities in both.",
-)
 
 
 @click.command(cls=SectionCommand)
 @data_options("--images", "--panoptic", "--pngs", "--instances", "--max-images")
-@options(_KINDS, _CROP_WEIGHT, CROP_SCALE, *NAMING, *MODEL, *SIZE)
+@options(_KINDS, crop_weight(_regions), CROP_SCALE, *NAMING, *MODEL, *SIZE)
 @report_options
 def regions(  # noqa: PLR0913
     *,
@@ -52,7 +45,6 @@ def regions(  # noqa: PLR0913
     max_images: int | None,
     kinds: tuple[str, ...] | None,
     classes: str | None,
-    templates: str | None,
     no_cache: bool,
     out: Path | None,
     force: bool,
@@ -80,11 +72,10 @@ def regions(  # noqa: PLR0913
         )
         classifier = RegionClassifier(
             classes=data.words(classes),
-            templates=templates or "default",
             cache=not no_cache,
             progress=PromptProgress(make_progress(quiet=quiet)),
             tell=None if quiet else say,
-            **settings,
+            **{name: value for name, value in settings.items() if value is not None},
         )
         return RegionsTask(classifier, data, kinds=kinds)
 

@@ -69,7 +69,6 @@ def sweep(  # noqa: PLR0913
     pngs: Path | None,
     instances: Path | None,
     max_images: int | None,
-    templates: str | None,
     no_cache: bool,
     out: Path | None,
     force: bool,
@@ -99,11 +98,10 @@ def sweep(  # noqa: PLR0913
     )
     task = Sweep(
         data=data,
-        templates=templates or "default",
         cache=not no_cache,
         progress=PromptProgress(make_progress(quiet=quiet)),
         tell=None if quiet else say,
-        **settings,
+        **{name: value for name, value in settings.items() if value is not None},
     )
     curves = _run(task, replicates=replicates, seed=seed, quiet=quiet)
     page = to_markdown(curves)

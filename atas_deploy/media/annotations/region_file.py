@@ -42,6 +42,8 @@ class RegionFile:
         self._entries = entries
         self._read = read
         self._image_ids = image_ids
+        self._without = 0  # pictures asked for that the file has nothing for
+        self._videos: dict[str, bool] = {}  # whether it has something for any of their frames
 
     def regions(self, picture: Picture) -> list[Region]:
         """The regions of a picture, in the order of the file; none if the file has none for it.
@@ -51,6 +53,10 @@ class RegionFile:
                 not enough to tell which are meant.
         """
         index = self._entries.find(picture)
+        if picture.frame is None:
+            self._without += index is None
+        else:
+            self._videos[picture.name] = self._videos.get(picture.name, False) or index is not None
         return [] if index is None else self._read(index, picture)
 
     def image_id(self, picture: Picture) -> int | None:
@@ -66,13 +72,20 @@ class RegionFile:
         """Names of pictures in the file that were never asked for."""
         return self._entries.unmatched()
 
-    def unmatched_message(self) -> str | None:
-        """One sentence about them and the cure; None if there are none."""
-        if not (names := self.unmatched()):
+    def mismatch(self) -> str | None:
+        """One sentence, with the cure, if names of the file and of the pictures seem to differ.
+
+        That is if pictures were asked for that the file has nothing for, while others of the file
+        were never asked for; None otherwise: a part of a data set is no mistake.
+        """
+        without = self._without + sum(not known for known in self._videos.values())
+        names = self.unmatched()
+        if not (without and names):
             return None
         listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        many = "1 picture that is" if len(names) == 1 else f"{len(names)} pictures that are"
+        pictures = "1 input" if without == 1 else f"{without} inputs"
         return (
-            f"{self.path} has regions for {many} not among the inputs ({listed}): correct the "
-            "names there, or give those pictures, too"
+            f"{self.path} has nothing for {pictures}, but regions for {len(names)} other "
+            f"{'picture' if len(names) == 1 else 'pictures'} ({listed}): correct the names there, "
+            "or leave out the inputs without regions"
         )

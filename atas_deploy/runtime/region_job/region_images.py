@@ -58,7 +58,6 @@ def _read(
             work.folder.check_room(source, force=work.options.force, size=size)
             regions = work.regions_from.regions(_picture(source, image))
         except (InputError, OutputError) as exc:
-            work.regions_from.pass_over(str(source.location))
             work.fail(source, exc)
             work.progress.advance()
             continue

@@ -1,11 +1,9 @@
 """Where the regions of a picture come from: a file, a grid, or the picture itself."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from atas_deploy.core.errors import AnnotationError
 from atas_deploy.core.region import Region
 from atas_deploy.media.annotations import Picture, RegionFile, open_boxes, open_masks
 from atas_deploy.runtime.encode import Encoded
@@ -44,12 +42,8 @@ class RegionsFrom(Protocol):
         """Number of a picture in the file; None if it has none."""
         ...
 
-    def pass_over(self, name: str) -> None:
-        """A picture among the inputs cannot be used, which is no problem of the file."""
-        ...
-
     def problem(self) -> str | None:
-        """One sentence on what of the file was never asked for; None if nothing."""
+        """One sentence if the file seems to be for other pictures; None if not."""
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -89,14 +83,9 @@ class FileRegions:
         """COCO's number of the picture."""
         return self._file.image_id(picture)
 
-    def pass_over(self, name: str) -> None:
-        """Ask for the picture all the same."""
-        with suppress(AnnotationError):
-            self._file.image_id(Picture(name, (0, 0)))
-
     def problem(self) -> str | None:
-        """Pictures of the file that are no inputs."""
-        return self._file.unmatched_message()
+        """Names of the file and of the inputs that seem to differ."""
+        return self._file.mismatch()
 
     def settings(self) -> dict[str, Any]:
         """Kind and file."""
@@ -111,9 +100,6 @@ class _NoFile:
 
     def image_id(self, picture: Picture) -> None:
         """None."""
-
-    def pass_over(self, name: str) -> None:
-        """Nothing."""
 
     def problem(self) -> None:
         """None."""

@@ -62,14 +62,16 @@ class RegionClassifier:
             RoIAlign for boxes, pooling for masks), "crop" (the box of each region cut out and
             encoded by the class token), or "both": the geometric mean of their probabilities,
             dense^(1 - w) * crop^w, made to sum to 1 again.
-        crop_weight: w, the weight of the crop in "both", in [0, 1].
+        crop_weight: w, the weight of the crop in "both", in [0, 1]; F-VLM has 0.65 for the CLIP
+            score of classes that its detector did not learn.
         crop_scale: factor on both sides of the box that is cut out; CLIPSelf has 1.0 for boxes of
             a grid and 1.5 for proposals.
         top: T, how many classes each region is given.
         readout: as for `Segmenter`.
         background: as for `Segmenter`, but "none" is the default: regions hold something.
         threshold: least probability of a region that is no background, in [0, 1]; None = 0.
-        templates: as for `Segmenter`.
+        templates: as for `Segmenter`, but CLIPSelf's 63 are the default: they name regions better
+            (docs/evaluation.md).
         short_side: shorter side of the encoder's input for "dense" in pixels; None = the model's.
         window: side of sliding windows in pixels of that input; None = whole.
         stride: from one window to the next in pixels; None = half a window.
@@ -103,13 +105,13 @@ class RegionClassifier:
         classes: str | Sequence[str] = (),
         *,
         embed: str = "dense",
-        crop_weight: float = 0.5,
+        crop_weight: float = 0.65,
         crop_scale: float = 1.0,
         top: int = 5,
         readout: str | None = None,
         background: str | Sequence[str] = "none",
         threshold: float | None = None,
-        templates: str | Sequence[str] = "default",
+        templates: str | Sequence[str] = "clipself",
         short_side: int | None = None,
         window: int | None = None,
         stride: int | None = None,

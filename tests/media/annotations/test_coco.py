@@ -103,17 +103,33 @@ def test_masks_are_those_of_pycocotools(write, coco) -> None:
 
 
 def test_pictures_of_the_file_that_are_not_given(write, coco) -> None:
-    """They are listed, and told in one sentence with the cure."""
+    """They are listed."""
     file = open_boxes(write("x.json", coco))
-    assert file.regions(Picture("three.jpg", (4, 6))) == []
-    assert file.unmatched() == ["a/one.jpg", "two.jpg"]
-    message = file.unmatched_message()
-    assert message is not None
-    assert "2 pictures that are not among the inputs (a/one.jpg, two.jpg): correct" in message
     file.regions(ONE)
-    assert "for 1 picture that is not" in str(file.unmatched_message())
+    assert file.unmatched() == ["two.jpg"]
+
+
+def test_names_that_seem_to_differ(write, coco) -> None:
+    """Pictures without entries and entries without pictures are told in one sentence."""
+    file = open_boxes(write("x.json", coco))
+    file.regions(ONE)
+    assert file.mismatch() is None
+    assert file.regions(Picture("three.jpg", (4, 6))) == []
+    message = str(file.mismatch())
+    assert "nothing for 1 input, but regions for 1 other picture (two.jpg): correct" in message
     file.regions(TWO)
-    assert file.unmatched_message() is None
+    assert file.mismatch() is None
+
+
+def test_frames_without_regions_are_no_mismatch(write, coco) -> None:
+    """A video matches if any of its frames does."""
+    coco["images"][0]["file_name"] = "clip/000001.png"
+    file = open_boxes(write("x.json", coco))
+    for frame in range(2):
+        file.regions(Picture("clip.mp4", (4, 6), frame))
+    assert file.mismatch() is None
+    file.regions(Picture("other.mp4", (4, 6), 0))
+    assert "nothing for 1 input" in str(file.mismatch())
 
 
 def change(data: Any, path: str, value: Any) -> None:

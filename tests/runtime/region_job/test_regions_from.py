@@ -38,17 +38,17 @@ def test_boxes_of_a_file_are_linked_in_a_video_only(tmp_path: Path) -> None:
     assert len(set(tracks)) == 1
 
 
-def test_pictures_that_are_passed_over_are_no_problem(tmp_path: Path) -> None:
-    """A picture that cannot be read does not make its annotations wrong."""
+def test_a_part_of_the_pictures_is_no_problem(tmp_path: Path) -> None:
+    """A file may be for more pictures; it is suspicious where an input finds nothing in it."""
     path = tmp_path / "boxes.csv"
     path.write_text("image,x0,y0,x1,y1\na.png,5,5,30,30\nb.png,5,5,30,30\n")
     source = FileRegions.boxes(path)
     source.regions(Picture("in/a.png", (60, 80)))
+    assert source.problem() is None
+    source.regions(Picture("in/c.png", (60, 80)))
     problem = source.problem()
     assert problem is not None
-    assert "b.png" in problem
-    source.pass_over("in/b.png")
-    assert source.problem() is None
+    assert "nothing for 1 input, but regions for 1 other picture (b.png)" in problem
 
 
 def test_grid() -> None:

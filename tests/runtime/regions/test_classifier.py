@@ -12,6 +12,7 @@ from torchvision.ops import roi_align
 
 from atas_deploy import NamedRegions, Region, RegionClassifier
 from atas_deploy.core.errors import AtasError, ConfigError, InputError
+from atas_deploy.core.templates import fill
 from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.regions import TrackNames
 from atas_deploy.runtime.regions.crops import cut_crop
@@ -74,7 +75,7 @@ def text_features(model: RegionClassifier) -> np.ndarray:
     tokenizer = model.bundle.tokenizer()
     vectors = []
     for query in model.vocabulary.queries:
-        prompts = [template.replace("{}", query) for template in model.templates.prompts]
+        prompts = [fill(template, query) for template in model.templates.prompts]
         mean = model.backend.encode_texts(tokenizer(prompts)).astype(np.float64).mean(axis=0)
         vectors.append(mean / np.linalg.norm(mean))
     return np.stack(vectors)

@@ -1,0 +1,38 @@
+"""Options of the commands that name regions; what is left out is `RegionClassifier`'s default."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from atas_deploy.cli.sections import section
+
+REGION_TEMPLATES = section("Words")(
+    "--templates",
+    metavar="SET",
+    help="Prompts: default (a handful), none, simple, imagenet, clipself, a sentence with {}, or "
+    "@prompts.txt.  [default: clipself]",
+)
+
+
+def crop_weight(place: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--crop-weight`, under a heading."""
+    option: Callable[..., Any] = place(
+        "--crop-weight",
+        metavar="A",
+        type=click.FloatRange(0, 1),
+        help="Exponent of the crop's probabilities in both; the dense ones have 1 - A.  "
+        "[default: 0.65]",
+    )
+    return option
+
+
+def crop_scale(place: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--crop-scale`, under a heading."""
+    option: Callable[..., Any] = place(
+        "--crop-scale",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Cut out X times the box, with what is around it.  [default: 1]",
+    )
+    return option
