@@ -15,6 +15,7 @@ from atas_deploy.core.errors import InputError
 from atas_deploy.evaluation.rows import FloatArray, Measure, Rows
 
 CONFIDENCE = 0.95
+_UNKNOWN = (float("nan"), float("nan"), 1.0)  # of one row, which says nothing of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Score:
 
     Attributes:
         value: on all images.
-        low, high: ends of the interval; NaN where no replicate had the score.
+        low, high: ends of the interval; NaN where no replicate had the score, or there is one row
+            only, which says nothing of others.
     """
 
     value: float
@@ -38,8 +40,9 @@ class Difference:
     Attributes:
         a, b: the scores.
         value: b - a.
-        low, high: ends of the interval of b - a.
-        p: two-sided: twice the share of replicates on the rarer side of 0, at least 2 / (R + 1).
+        low, high: ends of the interval of b - a; NaN as for `Score`.
+        p: two-sided: twice the share of replicates on the rarer side of 0, at least 2 / (R + 1);
+            1 if there is one row only.
     """
 
     a: float
@@ -65,6 +68,8 @@ def bootstrap(
         InputError: there are no rows.
     """
     values, samples = _samples(rows, measure, replicates=replicates, seed=seed)
+    if len(rows) == 1:
+        return {name: Score(value, *_UNKNOWN[:2]) for name, value in values.items()}
     return {name: Score(values[name], *_interval(sample)) for name, sample in samples.items()}
 
 
@@ -82,16 +87,12 @@ def compare(
         )
     first, of_a = _samples(a, measure, replicates=replicates, seed=seed)
     second, of_b = _samples(b, measure, replicates=replicates, seed=seed)
-    return {
-        name: Difference(
-            first[name],
-            second[name],
-            second[name] - first[name],
-            *_interval(of_b[name] - of_a[name]),
-            _p_value(of_b[name] - of_a[name]),
-        )
-        for name in of_a
-    }
+    found = {}
+    for name in of_a:
+        sample = of_b[name] - of_a[name]
+        known = (*_interval(sample), _p_value(sample)) if len(a) > 1 else _UNKNOWN
+        found[name] = Difference(first[name], second[name], second[name] - first[name], *known)
+    return found
 
 
 def _samples(

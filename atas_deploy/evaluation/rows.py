@@ -22,7 +22,7 @@ Counts = Mapping[str, FloatArray]
 Measure = Callable[[Counts], Mapping[str, FloatArray]]
 """From sums to scores by name, (...), for any leading axes; NaN where there is none."""
 
-_AT_ONCE = 4_000_000  # sums of replicates in memory
+_AT_ONCE = 4_000_000  # sums of replicates, or counts of rows, in memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,18 +91,24 @@ class Rows:
             yield self._sums(weights[start : start + step].astype(np.float64))
 
     def _sums(self, weights: FloatArray) -> dict[str, FloatArray]:
-        width = sum(self.widths.values())
-        columns = np.concatenate([*self._columns, np.zeros(0, np.intp)])
-        values = np.concatenate([*self._values, np.zeros(0)])
-        rows = np.repeat(np.arange(len(self)), [len(c) for c in self._columns])
-        sums = np.stack(
-            [np.bincount(columns, values * some[rows], minlength=width) for some in weights]
-        ).astype(np.float64)
+        sums = np.zeros((len(weights), sum(self.widths.values())))
+        step = max(1, _AT_ONCE // max(1, sums.shape[1]))
+        for start in range(0, len(self), step):
+            some = slice(start, start + step)
+            sums += weights[:, some] @ self._dense(some)
         ends = np.cumsum(list(self.widths.values()))
         return {
             name: sums[:, end - length : end]
             for (name, length), end in zip(self.widths.items(), ends, strict=True)
         }
+
+    def _dense(self, some: slice) -> FloatArray:
+        """Some of the rows, all vectors side by side."""
+        columns, values = self._columns[some], self._values[some]
+        dense = np.zeros((len(columns), sum(self.widths.values())))
+        for row, places, found in zip(dense, columns, values, strict=True):
+            row[places] = found
+        return dense
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """JSON-ready rows: name, columns and values; see `from_lines`."""

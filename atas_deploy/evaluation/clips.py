@@ -1,0 +1,184 @@
+"""Videos to evaluate: files, and folders of frames with the masks of objects, as DAVIS has them.
+
+A folder holds `JPEGImages/SEQUENCE/00000.jpg …` and `Annotations/SEQUENCE/00000.png …`; both may
+have a folder of a resolution, such as `480p`, in between. The values of a PNG are objects, 0 is
+background. DAVIS 2016 has one object, which it writes as 255: so 255 is object 1 where a sequence
+has no other value, and void where it has.
+
+DAVIS names no classes: words come from a file, or object i is class i of one list.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atas_deploy.core.errors import AnnotationError, InputError
+from atas_deploy.core.geometry import Size
+from atas_deploy.evaluation.truth import VOID, LabelMap
+from atas_deploy.media.annotations import read_label_map
+from atas_deploy.media.images import IMAGE_SUFFIXES, read_image
+from atas_deploy.media.video import VideoReader
+
+Image = npt.NDArray[np.uint8]
+Words = Mapping[str, Mapping[int, str | None]]
+"""By sequence and object: its word, "dog|puppy", or None to leave it out."""
+
+_BINARY = 255  # of DAVIS 2016; void in sequences with other values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A video.
+
+    Attributes:
+        name: of the row.
+        frames: gives its frames, (H, W, 3) uint8 RGB.
+        words: what competes in it, (C,); None = the classes in use.
+        truth: gives the label map of frame i for its size (H, W), 0..C or `VOID`; None where the
+            frame has none.
+    """
+
+    name: str
+    frames: Callable[[], Iterator[Image]]
+    words: tuple[str, ...] | None = None
+    truth: Callable[[int, Size], LabelMap | None] = lambda index, size: None
+
+
+def video_clip(path: Path, *, max_frames: int | None = None) -> Clip:
+    """A video file, without truth."""
+
+    def frames() -> Iterator[Image]:
+        with VideoReader(path, max_frames=max_frames) as reader:
+            for frame in reader:
+                yield frame.image
+
+    return Clip(path.name, frames)
+
+
+def davis_clips(
+    folder: Path,
+    *,
+    words: Words | None = None,
+    classes: int | None = None,
+    max_frames: int | None = None,
+) -> list[Clip]:
+    """The sequences of a folder, in the order of their names; see the module.
+
+    Objects with the same words cannot be told apart by words: they count as one.
+
+    Args:
+        folder: that holds `JPEGImages` and `Annotations`.
+        words: of the objects; the sequences that it names are taken. None = object i is class i.
+        classes: without words, how many classes there are.
+        max_frames: take the first so many frames of each only.
+
+    Raises:
+        InputError: a folder or a sequence is missing.
+    """
+    pictures, masks = _sequences(folder / "JPEGImages"), _sequences(folder / "Annotations")
+    names = sorted(masks if words is None else words)
+    clips = []
+    for name in names:
+        for where, found in {"JPEGImages": pictures, "Annotations": masks}.items():
+            if name not in found:
+                raise InputError(f'The sequence "{name}" is not in {folder / where}; check both.')
+        objects = None if words is None else words[name]
+        clip = _davis_clip(name, pictures[name], masks[name], objects, classes or 0)
+        clips.append(replace(clip, frames=partial(_first, clip.frames, max_frames)))
+    return clips
+
+
+def _davis_clip(
+    name: str,
+    pictures: Path,
+    masks: Path,
+    objects: Mapping[int, str | None] | None,
+    classes: int,
+) -> Clip:
+    frames = _files(pictures, IMAGE_SUFFIXES)
+    maps = {path.stem: path for path in _files(masks, {".png"})}
+    if extra := sorted(maps.keys() - {path.stem for path in frames}):
+        raise AnnotationError(f"{maps[extra[0]]} has no frame in {pictures}; add it.")
+    words = None
+    label_of: dict[int, int] = {i: i for i in range(1, classes + 1)}
+    if objects is not None:
+        words = tuple(dict.fromkeys(word for word in objects.values() if word))
+        label_of = {i: words.index(word) + 1 if word else VOID for i, word in objects.items()}
+    binary: list[bool] = []  # known when the first mask is asked for
+
+    def truth(index: int, size: Size) -> LabelMap | None:
+        if frames[index].stem not in maps:
+            return None
+        if not binary:
+            binary.append(_is_binary(maps.values()))
+        labels = label_of | {0: 0, _BINARY: label_of.get(1, _BINARY) if binary[0] else VOID}
+        return _read(maps[frames[index].stem], size, labels)
+
+    return Clip(name, lambda: map(read_image, frames), words, truth)
+
+
+def _first(frames: Callable[[], Iterator[Image]], count: int | None) -> Iterator[Image]:
+    return islice(frames(), count)
+
+
+def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> LabelMap:
+    """A PNG's objects as labels.
+
+    Raises:
+        AnnotationError: it cannot be read, or an object has no word.
+    """
+    values = read_label_map(path, size)
+    labels = np.full(values.shape, VOID, np.uint16)
+    for value in np.unique(values).tolist():
+        if value not in label_of:
+            raise AnnotationError(
+                f"{path} has the object {value}, for which there is no word; add a word or, to "
+                "leave it out, an empty one."
+            )
+        labels[values == value] = label_of[value]
+    return labels
+
+
+def _is_binary(maps: Iterable[Path]) -> bool:
+    """Whether 255 is the only object of a sequence."""
+    found: set[int] = set()
+    for path in maps:
+        found |= set(np.unique(read_label_map(path)).tolist()) - {0}
+    return found == {_BINARY}
+
+
+def _sequences(folder: Path) -> dict[str, Path]:
+    """Folders of files by name, also below one folder of a resolution.
+
+    Raises:
+        InputError: there are none, or several resolutions.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; expected JPEGImages and Annotations, as DAVIS.")
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    levels = [path for path in inside if any(child.is_dir() for child in path.iterdir())]
+    if len(levels) > 1:
+        names = ", ".join(path.name for path in levels)
+        raise InputError(f"{folder} has several resolutions ({names}); keep one of them.")
+    if levels:
+        inside = sorted(path for path in levels[0].iterdir() if path.is_dir())
+    if not inside:
+        raise InputError(f"{folder} holds no sequences; expected a folder of files for each.")
+    return {path.name: path for path in inside}
+
+
+def _files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files of a folder in order.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    if not found:
+        raise InputError(f"{folder} holds no frames; remove it or add them.")
+    return found
