@@ -1,18 +1,24 @@
-"""Measure a bundle on the development data and print JSON.
+"""Measure a model on the development data with the tasks of `atas-deploy eval`, and print JSON.
 
     python benchmarks/measure_quality.py --data DATA [--model atas-tiny] [--short-side 336]
 
-- retrieval: text-to-image and image-to-text recall on the 1,000 held-out Flickr8k images of
-  `training/data/flickr8k_heldout.txt` (no caption or image of them was trained on).
-- coco: mIoU on 100 COCO panoptic images, no background, over the 133 categories, and when only the
-  categories present in each image compete. Choices (read-out, recipe) were tuned on these images.
-- dog: IoU of "dog" on ten hand-labelled frames of a street video, automatic background.
+- segmentation, coherence, regions, localization: 100 COCO panoptic images. Choices (read-out,
+  recipe, prompts, weight of the crop) were tuned on these images.
+- regions/default: the same regions with the handful of prompts that segmentation has.
+- retrieval: the 1,000 held-out Flickr8k images of `training/data/flickr8k_heldout.txt` (no caption
+  or image of them was trained on).
+- flicker: of a street video, with --smooth 0 and 0.6.
+- dog: IoU of "dog" on ten hand-labelled frames of that video, automatic background.
+
+Scores come with 95 % intervals from 1,000 bootstrap replicates over images.
 """
 
 import argparse
+import csv
 import json
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,19 +26,31 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from atas_deploy import Segmenter
-from atas_deploy.backends.ort import OrtBackend
+from atas_deploy import RegionClassifier, Segmenter
 from atas_deploy.core.bundle import Bundle
-from atas_deploy.core.metrics import class_iou, confusion_matrix, retrieval_recall
+from atas_deploy.evaluation.clips import video_clip
+from atas_deploy.evaluation.coherence import CoherenceTask
+from atas_deploy.evaluation.localization import LocalizationTask
+from atas_deploy.evaluation.region_data import RegionData
+from atas_deploy.evaluation.regions import RegionsTask
+from atas_deploy.evaluation.report import to_json
+from atas_deploy.evaluation.retrieval import RetrievalTask
+from atas_deploy.evaluation.segmentation import SegmentationTask
+from atas_deploy.evaluation.task import Task, run_task
+from atas_deploy.evaluation.truth import PanopticTruth
+from atas_deploy.evaluation.video import VideoTask
+from atas_deploy.media.annotations import PanopticFile
 from atas_deploy.media.video import VideoReader
 from atas_deploy.models import open_model
-from atas_deploy.training.pairs import open_pairs
+from atas_deploy.runtime.encoders import Encoders
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "atas_deploy" / "training" / "data" / "flickr8k_heldout.txt"
 DOG_POLYGONS = ROOT / "benchmarks" / "data" / "dog_polygons.json"
+VIDEO = Path("video", "01_dog.mp4")
+
+Measure = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
@@ -40,19 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--model", default="atas-tiny")
-    parser.add_argument("--short-side", type=int, help="of coco and dog; default: the model's")
-    parser.add_argument("--refine", choices=["none", "pamr"], default="none", help="coco and dog")
-    parser.add_argument("--only", choices=["retrieval", "coco", "dog"])
+    parser.add_argument("--short-side", type=int, help="but of retrieval; default: the model's")
+    parser.add_argument("--refine", choices=["none", "pamr"], default="none", help="masks")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="as in the results")
     args = parser.parse_args()
     bundle = open_model(args.model)
     if args.short_side:
         manifest = replace(bundle.manifest, short_side=args.short_side)
         bundle = replace(bundle, manifest=manifest)
-    measures = {
-        "retrieval": retrieval,
-        "coco": partial(coco, refine=args.refine),
-        "dog": partial(dog, refine=args.refine),
-    }
     report: dict[str, Any] = {
         "model": bundle.manifest.name,
         "readout": bundle.manifest.readout,
@@ -60,89 +73,81 @@ def main() -> None:
         "refine": args.refine,
         "fingerprint": bundle.fingerprint[:16],
     }
-    for name, measure in measures.items():
-        if args.only in (None, name):
-            start = time.monotonic()
-            report[name] = measure(bundle, args.data)
-            report[name]["seconds"] = round(time.monotonic() - start, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in measures(bundle, args.data, args.refine, Path(folder)).items():
+            if args.only is None or name in args.only:
+                start = time.monotonic()
+                report[name] = measure()
+                report[name]["seconds"] = round(time.monotonic() - start, 1)
     print(json.dumps(report, indent=2))
 
 
-def retrieval(bundle: Bundle, data: Path) -> dict[str, Any]:
-    """Recall at 1, 5, 10 in both directions, in percent."""
-    flickr = data / "flickr8k"
-    pairs = open_pairs(flickr / "images_224.tar", flickr / "captions.csv")
-    pairs = pairs.subset(HELD_OUT.read_text(encoding="utf-8").split())
-    backend, tokenizer = OrtBackend(bundle), bundle.tokenizer()
-    images = np.concatenate(
-        [
-            backend.encode_images(np.stack([pairs.read(name) for name in names])).image
-            for names in batches(pairs.names, 16)
-        ]
-    )
-    texts = [text for captions in pairs.captions for text in captions]
-    owner = np.repeat(np.arange(len(pairs)), [len(captions) for captions in pairs.captions])
-    features = np.concatenate(
-        [backend.encode_texts(tokenizer(part)) for part in batches(texts, 256)]
-    )
+def measures(bundle: Bundle, data: Path, refine: str, folder: Path) -> dict[str, Measure]:
+    """What can be measured, by name; models and data are opened when it is."""
+    coco, panoptic = data / "coco_panoptic_100", data / "coco_panoptic_100" / "panoptic.json"
+    encoders = Encoders(bundle)
+
+    def segmentation() -> Task:
+        truth = PanopticTruth(PanopticFile.open(panoptic), coco / "images")
+        names = list(truth.class_names or ())
+        return SegmentationTask(Segmenter(bundle, names, background="none", refine=refine), truth)
+
+    def coherence() -> Task:
+        truth = PanopticTruth(PanopticFile.open(panoptic), coco / "images")
+        return CoherenceTask(encoders, encoders.dense(), truth)
+
+    def regions(**settings: Any) -> Task:
+        found = RegionData(coco / "images", panoptic=panoptic)
+        return RegionsTask(RegionClassifier(bundle, found.words(None), **settings), found)
+
+    def localization() -> Task:
+        return LocalizationTask(encoders, RegionData(coco / "images", panoptic=panoptic))
+
+    def retrieval() -> Task:
+        flickr = data / "flickr8k"
+        return RetrievalTask(
+            encoders, flickr / "images_224.tar", held_out(flickr / "captions.csv", folder)
+        )
+
+    def flicker(smooth: float) -> Task:
+        segmenter = Segmenter(bundle, "dog,person,plant", refine=refine)
+        return VideoTask(segmenter, [video_clip(data / VIDEO)], smooth=smooth)
+
     return {
-        "images": len(pairs),
-        "captions": len(texts),
-        **retrieval_recall(images, features, owner),
+        "segmentation": lambda: scores(segmentation()),
+        "regions": lambda: scores(regions()),
+        "regions/default": lambda: scores(regions(templates="default")),
+        "coherence": lambda: scores(coherence()),
+        "localization": lambda: scores(localization()),
+        "retrieval": lambda: scores(retrieval()),
+        "flicker": lambda: scores(flicker(0.0)),
+        "flicker/smooth": lambda: scores(flicker(0.6)),
+        "dog": partial(dog, bundle, data, refine=refine),
     }
 
 
-def batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Consecutive slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def coco(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:
-    """Mean IoU in percent over 133 categories, and over those present in each image."""
-    folder = data / "coco_panoptic_100"
-    categories = json.loads((folder / "panoptic.json").read_text())["categories"]
-    names = [plain_name(category["name"]) for category in categories]
-    index_of = np.full(256, 255, np.uint8)
-    index_of[[category["id"] for category in categories]] = np.arange(len(categories))
-    segmenter = Segmenter(bundle, names, background="none", refine=refine)
-    names_hash = segmenter.vocabulary.hash
-    total = {"all": np.zeros((133, 133), np.int64), "present": np.zeros((133, 133), np.int64)}
-    paths = sorted((folder / "images").glob("*.jpg"))
-    for path in paths:
-        truth = index_of[np.asarray(Image.open(folder / "semantic" / f"{path.stem}.png"))]
-        present = [i for i in np.unique(truth).tolist() if i != 255]
-        for kind, chosen in {"all": list(range(133)), "present": present}.items():
-            if len(chosen) > 1:
-                segmenter.set_classes([names[i] for i in chosen], background="none")
-                labels = np.array(chosen)[segmenter(path).labels.astype(int) - 1]
-            else:
-                labels = np.full(truth.shape, chosen[0])
-            total[kind] += confusion_matrix(truth, labels, classes=133)
+def scores(task: Task) -> dict[str, Any]:
+    """Scores with intervals in percent, and how many units there were."""
+    report = to_json(run_task(task))
     return {
-        "images": len(paths),
-        "templates": list(segmenter.templates.prompts),
-        "names_hash": names_hash,
-        **{f"miou_{kind}": percent(miou(matrix)) for kind, matrix in total.items()},
-        **{
-            f"pixel_accuracy_{kind}": percent(np.trace(matrix) / matrix.sum())
-            for kind, matrix in total.items()
+        f"{report['unit']}s": report["units"],
+        "scores": {
+            name: {key: percent(value) for key, value in score.items()}
+            for name, score in report["scores"].items()
         },
     }
 
 
-def miou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes that occur in the truth."""
-    return float(np.mean(class_iou(confusion)[confusion.sum(1) > 0]))
-
-
-def plain_name(name: str) -> str:
-    """COCO's category name as a person would write it."""
-    for suffix in ("-merged", "-other", "-stuff"):
-        name = name.replace(suffix, "")
-    return {"playingfield": "playing field", "waterdrops": "water drops"}.get(
-        name, name.replace("-", " ")
-    )
+def held_out(captions: Path, folder: Path) -> Path:
+    """The captions of the images that were not trained on, in a file of their own."""
+    names = set(HELD_OUT.read_text(encoding="utf-8").split())
+    path = folder / "held-out.csv"
+    with captions.open(encoding="utf-8", newline="") as source, path.open("w", newline="") as out:
+        rows = csv.DictReader(source)
+        writer = csv.DictWriter(out, rows.fieldnames or ())
+        writer.writeheader()
+        writer.writerows(row for row in rows if Path(row["image"]).name in names)
+    return path
 
 
 def dog(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:
@@ -166,15 +171,15 @@ def dog(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:
             overlap, union = overlap + int(inter), union + int(both)
             single.append(float(inter / both) if both else 1.0)
         report[classes] = {
-            "iou": round(overlap / union, 4),
-            "mean_iou_per_frame": round(float(np.mean(single)), 4),
+            "iou": percent(overlap / union),
+            "mean_iou_per_frame": percent(float(np.mean(single))),
         }
     return report
 
 
-def percent(share: float) -> float:
-    """A share as a percentage with two digits."""
-    return round(100 * float(share), 2)
+def percent(share: float | None) -> float | None:
+    """A share as a percentage with two digits; None where there is none."""
+    return None if share is None else round(100 * share, 2)
 
 
 if __name__ == "__main__":

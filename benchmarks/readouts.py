@@ -33,14 +33,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure_quality import ROOT, miou, percent, plain_name
+from measure_quality import ROOT, percent
 from PIL import Image
 
 from atas_deploy import Segmenter
 from atas_deploy.core.bundle import Bundle
-from atas_deploy.core.metrics import confusion_matrix
+from atas_deploy.core.metrics import Areas, count_areas, iou
 from atas_deploy.core.readouts import READOUTS
 from atas_deploy.core.templates import resolve_templates
+from atas_deploy.evaluation.truth import plain_name
 from atas_deploy.models import open_model, weights_source
 
 WINDOWS: dict[str, dict[str, Any]] = {
@@ -151,8 +152,8 @@ def measure(
     totals: dict[str, Counts] = {"none": {}, "pamr": {}}
     for found in workers.map(count_image, orders):
         for refine, counts in found.items():
-            for column, matrix in counts.items():
-                totals[refine][column] = totals[refine].get(column, 0) + matrix
+            for column, areas in counts.items():
+                totals[refine][column] = totals[refine].get(column, 0) + areas
     seconds = round(time.monotonic() - start, 1)
     print(f"{unit}: {seconds} s", file=sys.stderr, flush=True)
     return [
@@ -166,7 +167,7 @@ def measure(
 
 
 def count_image(order: tuple[Path, dict[str, Any], Path, bool]) -> dict[str, Counts]:
-    """Confusion matrices of an image, by refinement and column; the image is encoded once."""
+    """Pixels of each class, by refinement and column; the image is encoded once."""
     bundle, unit, path, quarter = order
     truth, names, things = read_truth(path)
     segmenter = open_segmenter(bundle, unit["short_side"], unit["window"])
@@ -182,7 +183,7 @@ def count_image(order: tuple[Path, dict[str, Any], Path, bool]) -> dict[str, Cou
         labels = np.full(truth.shape, 1)
         if len(chosen) > 1:
             labels = label([names[i] for i in chosen], refine=refine)
-        return confusion_matrix(truth, np.array(chosen)[labels - 1], classes=len(names))
+        return count(truth, np.array(chosen)[labels - 1], classes=len(names))
 
     present = [i for i in np.unique(truth).tolist() if i != 255]
     everything = list(range(len(names)))
@@ -194,12 +195,24 @@ def count_image(order: tuple[Path, dict[str, Any], Path, bool]) -> dict[str, Cou
         if unit["window"] == "none" and unit["stride"] is None:
             refined["133/4"] = among(everything, "pamr")
     asked, wanted = thing_truth(truth, names, things)
-    count = len(asked) + 1
-    plain["auto"] = confusion_matrix(wanted, label(asked, background="auto"), classes=count)
+    classes = len(asked) + 1
+    plain["auto"] = count(wanted, label(asked, background="auto"), classes=classes)
     for threshold in THRESHOLDS:
         found = label(asked, threshold=threshold)
-        plain[f"t={threshold}"] = confusion_matrix(wanted, found, classes=count)
+        plain[f"t={threshold}"] = count(wanted, found, classes=classes)
     return {"none": plain, "pamr": refined}
+
+
+def count(truth: np.ndarray, labels: np.ndarray, *, classes: int) -> np.ndarray:
+    """Hits, predicted and true pixels of each class (3, classes)."""
+    areas = count_areas(truth, labels, classes=classes, void=255)
+    return np.stack([areas.hits, areas.predicted, areas.truth])
+
+
+def miou(counts: np.ndarray) -> float:
+    """Mean IoU over the classes that occur in the truth."""
+    areas = Areas(*counts)
+    return float(np.mean(iou(areas)[areas.truth > 0]))
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Metrics: segmentation from counts, areas under ROC curves from histograms, and retrieval.
+"""Metrics: segmentation from counts, areas under ROC curves from histograms, ranks and accuracy.
 
 C classes, B bins; sums may have leading axes, such as the replicates of a bootstrap.
 """
@@ -99,70 +99,6 @@ def auc_of_histograms(positive: FloatArray, negative: FloatArray) -> FloatArray:
     below = np.cumsum(negative, axis=-1) - negative
     wins = (positive * (below + negative / 2)).sum(-1)
     return ratio(wins, positive.sum(-1) * negative.sum(-1))
-
-
-def confusion_matrix(
-    truth: npt.NDArray[np.integer],
-    predicted: npt.NDArray[np.integer],
-    *,
-    classes: int,
-    ignore_index: int = 255,
-) -> npt.NDArray[np.int64]:
-    """Count pixels by true and predicted class.
-
-    Args:
-        truth: (H, W) labels in [0, classes), or `ignore_index` where unlabelled.
-        predicted: (H, W) labels in [0, classes).
-        classes: number of classes.
-        ignore_index: true label of pixels that do not count.
-
-    Returns:
-        (classes, classes) int64, rows truth, columns predictions.
-    """
-    counted = truth != ignore_index
-    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def class_iou(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Intersection over union of each class, (classes,); NaN where neither true nor predicted.
-
-    Source: the PASCAL VOC definition; mIoU is its mean over the classes that are not NaN.
-    """
-    hits = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(union > 0, hits / union, np.nan))
-
-
-def retrieval_recall(
-    image_features: npt.NDArray[np.float32],
-    text_features: npt.NDArray[np.float32],
-    owner: npt.NDArray[np.integer],
-) -> dict[str, float]:
-    """Recall at 1, 5 and 10 in percent, of images by their texts and of texts by their image.
-
-    Args:
-        image_features: (M, D), L2-normalised.
-        text_features: (T, D), L2-normalised.
-        owner: (T,) image of each text; each image has one at least.
-
-    Returns:
-        "text_to_image_R@1" and so on; an image finds its texts if one of them ranks high enough.
-    """
-    cosines = text_features @ image_features.T
-    own = cosines[np.arange(len(owner)), owner]
-    mine = owner[:, None] == np.arange(len(image_features))
-    best = np.where(mine, cosines, -np.inf).max(axis=0)
-    ranks = {
-        "text_to_image": (cosines > own[:, None]).sum(axis=1),
-        "image_to_text": (np.where(mine, -np.inf, cosines) > best).sum(axis=0),
-    }
-    return {
-        f"{direction}_R@{k}": round(100 * float((rank < k).mean()), 2)
-        for direction, rank in ranks.items()
-        for k in (1, 5, 10)
-    }
 
 
 def rank_among(

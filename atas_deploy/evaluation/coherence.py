@@ -38,7 +38,7 @@ from atas_deploy.runtime.encode import ImageEncoder
 from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.runtime.windows import PixelWindows
 
-BINS = 2_000
+BINS = 1_000
 """Of cosines, of equal steps of sqrt((1 - cosine) / 2), the sine of half the angle: finest near 1,
 where features of one model crowd. Where cosines above 0 spread by 0.02 or more, areas are exact to
 0.0001."""

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.metrics import ratio
 from atas_deploy.evaluation.rows import Counts, FloatArray
 
 TOP = (1, 5, 10)
@@ -24,11 +25,7 @@ def recalls(totals: Counts) -> dict[str, FloatArray]:
         totals: by kind, (..., 4) sums of `count_found`.
     """
     return {
-        f"{kind}_R@{k}": _share(sums[..., at], sums[..., 0])
+        f"{kind}_R@{k}": ratio(sums[..., at], sums[..., 0])
         for kind, sums in totals.items()
         for at, k in enumerate(TOP, 1)
     }
-
-
-def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -48,7 +48,7 @@ def write_report(folder: Path, report: Report) -> None:
     Raises:
         OutputError: one cannot be written.
     """
-    lines = (json.dumps(line) for line in report.rows.lines())
+    lines = (json.dumps(line, separators=(",", ":")) for line in report.rows.lines())
     head = json.dumps({"task": report.task, "widths": report.rows.widths})
     write_text(folder / ROWS, "\n".join([head, *lines]) + "\n")
     write_text(folder / PAGE, to_markdown(report))

@@ -113,7 +113,8 @@ class Rows:
     def lines(self) -> Iterator[dict[str, Any]]:
         """JSON-ready rows: name, columns and values; see `from_lines`."""
         for name, columns, values in zip(self.names, self._columns, self._values, strict=True):
-            yield {"name": name, "columns": columns.tolist(), "values": values.tolist()}
+            plain = [int(value) if value.is_integer() else value for value in values.tolist()]
+            yield {"name": name, "columns": columns.tolist(), "values": plain}
 
     @classmethod
     def from_lines(cls, widths: Mapping[str, int], lines: Iterator[Mapping[str, Any]]) -> "Rows":

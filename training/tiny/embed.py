@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.core.metrics import retrieval_recall
 from atas_deploy.core.templates import DEFAULT_TEMPLATES
+from atas_deploy.evaluation.recall import count_found, recalls
+from atas_deploy.evaluation.retrieval import image_to_text_ranks, text_to_image_ranks
 from atas_deploy.training.contrastive import encode_texts
 from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.tiny.features import pixel_batches
@@ -40,10 +41,16 @@ def encode_names(clip: ClipModel, names: Sequence[str]) -> Tensor:
 def measure_retrieval(clip: ClipModel, pairs: Pairs) -> dict[str, float]:
     """Recall in percent, all captions of all images as queries."""
     texts = [text for captions in pairs.captions for text in captions]
-    owner = [image for image, captions in enumerate(pairs.captions) for _ in captions]
+    owner = np.array([image for image, captions in enumerate(pairs.captions) for _ in captions])
     with torch.autocast("cpu", torch.bfloat16):
         images, queries = embed_images(DenseViT(clip.model.visual), pairs), encode(clip, texts)
-    return retrieval_recall(images.numpy(), queries.numpy(), np.array(owner))
+    features = images.numpy(), queries.numpy(), owner
+    ranks = {
+        "text_to_image": text_to_image_ranks(*features),
+        "image_to_text": image_to_text_ranks(*features),
+    }
+    found = {kind: np.array(count_found(rank), float) for kind, rank in ranks.items()}
+    return {name: round(100 * float(share), 2) for name, share in recalls(found).items()}
 
 
 def embed_images(vit: DenseViT, pairs: Pairs) -> Tensor:
