@@ -58,9 +58,7 @@ class ImageEmbedder:
         found = list(self.stream(images))
         return np.stack(found) if found else np.zeros((0, 0), np.float32)
 
-    def stream(
-        self, images: Iterable[Image | str | Path]
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    def stream(self, images: Iterable[Image | str | Path]) -> Iterator[npt.NDArray[np.float32]]:
         """Embed images as they come, a batch at a time: (D,) float32 each.
 
         Raises:

@@ -21,8 +21,8 @@ TRUTH = (
         "--first-label",
         metavar="N",
         type=click.IntRange(0, 1),
-        help="Value of the first class in the label maps, 0 or 1; with 1, the value 0 is background "
-        "or, without background, void.  [default: 1]",
+        help="Value of the first class in the label maps, 0 or 1; with 1, the value 0 is "
+        "background or, without background, void.  [default: 1]",
     ),
     _data(
         "--ignore",
