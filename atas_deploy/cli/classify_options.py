@@ -1,13 +1,11 @@
 """The options of `atas-deploy classify`; those of `segment` mean the same here."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from atas_deploy.cli.region_options import REGION_TEMPLATES, crop_scale, crop_weight
-from atas_deploy.cli.sections import section
+from atas_deploy.cli.sections import add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 
 _regions, _words, _names = section("Regions"), section("Words"), section("Names")
@@ -87,9 +85,5 @@ _OPTIONS = [
     *(OPTIONS[name] for name in ("--opacity", "--force", "--json", "--quiet")),
 ]
 
-
-def classify_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command all options of `classify`."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+classify_options = add_options(*_OPTIONS)
+"""Gives a command all options of `classify`."""

@@ -35,3 +35,14 @@ class SectionCommand(click.Command):
 def section(name: str) -> Callable[..., Any]:
     """A `click.option` whose options stand under a heading."""
     return partial(click.option, cls=SectionOption, section=name)
+
+
+def add_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command these options, in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from atas_deploy.cli.sections import section
+from atas_deploy.cli.sections import add_options, section
 from atas_deploy.core.presets import PRESETS
 from atas_deploy.core.readouts import READOUTS
 from atas_deploy.runtime.options import FORMATS
@@ -258,10 +258,4 @@ OPTIONS: dict[str, Callable[..., Any]] = {
 
 def options(*names: str) -> Callable[..., Any]:
     """Give a command the options of `segment` with these long names, in this order."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            function = OPTIONS[name](function)
-        return function
-
-    return decorate
+    return add_options(*(OPTIONS[name] for name in names))

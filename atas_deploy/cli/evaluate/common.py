@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 from atas_deploy.cli.progress import make_progress
-from atas_deploy.cli.sections import section
+from atas_deploy.cli.sections import add_options, section
 from atas_deploy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,11 +46,8 @@ _REPORT_OPTIONS = [
 ]
 
 
-def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of the report: out, force, replicates, seed, as_json, quiet."""
-    for option in reversed(_REPORT_OPTIONS):
-        function = option(function)
-    return function
+report_options = add_options(*_REPORT_OPTIONS)
+"""Gives a command the options of the report; `take_report` finds them among its settings."""
 
 
 def check_out(out: Path | None, *, force: bool, name: str) -> None:
@@ -77,41 +74,56 @@ def check_out(out: Path | None, *, force: bool, name: str) -> None:
         )
 
 
-def run_evaluation(
-    make_task: "Callable[[], Task]",
-    *,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-) -> "Report":
+class ReportOptions(TypedDict):
+    """What the options of the report say."""
+
+    out: Path | None
+    force: bool
+    replicates: int
+    seed: int
+    as_json: bool
+    quiet: bool
+
+
+def take_report(settings: dict[str, Any]) -> ReportOptions:
+    """Take what the options of the report say out of all settings of a command."""
+    return ReportOptions(
+        out=settings.pop("out"),
+        force=settings.pop("force"),
+        replicates=settings.pop("replicates"),
+        seed=settings.pop("seed"),
+        as_json=settings.pop("as_json"),
+        quiet=settings.pop("quiet"),
+    )
+
+
+def run_evaluation(make_task: "Callable[[], Task]", **options: Unpack[ReportOptions]) -> "Report":
     """Run a task, write its report and print it.
 
     Args:
         make_task: opens the model and the data; called when the folder is known to be free.
-        out: folder of the report, if any.
-        force: whether it may be replaced.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
-        as_json: print JSON rather than Markdown.
-        quiet: no progress.
+        options: where the report goes and how it is printed.
     """
     from atas_deploy.evaluation.report import REPORT, to_json, to_markdown, write_report
     from atas_deploy.evaluation.task import run_task
 
-    check_out(out, force=force, name=REPORT)
+    out = options["out"]
+    check_out(out, force=options["force"], name=REPORT)
     task = make_task()
-    progress = make_progress(quiet=quiet)
+    progress = make_progress(quiet=options["quiet"])
     progress.begin(task.name, total=task.total, unit=task.unit)
     try:
-        report = run_task(task, advance=progress.advance, replicates=replicates, seed=seed)
+        report = run_task(
+            task,
+            advance=progress.advance,
+            replicates=options["replicates"],
+            seed=options["seed"],
+        )
     finally:
         progress.end()
     if out is not None:
         write_report(out, report)
-    if as_json:
+    if options["as_json"]:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
     else:
         click.echo(to_markdown(report), nl=False)

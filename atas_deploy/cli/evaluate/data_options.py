@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from atas_deploy.cli.sections import section
+from atas_deploy.cli.sections import add_options, section
 
 _data = section("Data")
 _PATH = click.Path(path_type=Path)
@@ -54,10 +54,4 @@ DATA: dict[str, Callable[..., Any]] = {
 
 def data_options(*names: str) -> Callable[..., Any]:
     """Give a command the options with these names, in this order."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            function = DATA[name](function)
-        return function
-
-    return decorate
+    return add_options(*(DATA[name] for name in names))
