@@ -130,17 +130,12 @@ class GridRegions(_NoFile):
 class ProposedRegions(_NoFile):
     """Regions that the features of a picture suggest."""
 
-    def __init__(self) -> None:
-        self._encoded: Encoded | None = None  # the last one
-        self._found: list[Region] = []  # in it
-
     def regions(self, picture: Picture, linker: TrackLinker | None = None) -> Finder:
-        """A function that finds them, once where several frames are given the same features."""
+        """A function that finds them."""
 
         def find(encoded: Encoded) -> list[Region]:
-            if encoded is not self._encoded:
-                self._encoded, self._found = encoded, propose(encoded)
-            return linker(self._found) if linker is not None else self._found
+            found = propose(encoded)
+            return linker(found) if linker is not None else found
 
         return find
 

@@ -254,8 +254,8 @@ class RegionClassifier:
             pictures: each with its regions, as for `name`.
             top: T; None = as for the class.
             every: encode dense features of each N-th picture only, as for a video; the regions of
-                those between are pooled from the one before, if they have its size. Crops are
-                always the picture's own.
+                those between are pooled from the one before, if they have its size, and what a
+                function found in it holds for them. Crops are always the picture's own.
             tracks: names the regions of a video by all that was seen of their tracks; None = each
                 picture by itself.
 

@@ -71,7 +71,8 @@ class RegionEmbedder:
 
         Args:
             pictures: each with its regions.
-            every: encode dense features of each N-th picture only, if those between have its size.
+            every: encode dense features of each N-th picture only, if those between have its size;
+                regions that were found in it hold for them.
 
         Raises:
             InputError: a picture cannot be read, or a box is not four finite numbers.
@@ -79,15 +80,23 @@ class RegionEmbedder:
         """
         if self._embed != "crop":
             return self._encode_and_embed(pictures, every=every)
-        return self._crop_and_embed(pictures)
+        return self._crop_and_embed(pictures, every=every)
 
     def _crop_and_embed(
-        self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]]
+        self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]], *, every: int
     ) -> Generator[tuple[Sequence[Region], FloatArray]]:
         read = ((as_image(picture), regions) for picture, regions in pictures)
+        held: Sequence[Region] = ()
+        shape: tuple[int, ...] = ()  # of the picture they were found in
+        since = every  # pictures from it on
         with closing(ahead(read)) as waiting:
             for image, regions in waiting:
-                yield self(image, regions)
+                since += 1
+                if callable(regions):
+                    if since >= every or image.shape != shape:
+                        held, shape, since = regions(self._encoder(image)), image.shape, 0
+                    regions = held
+                yield regions, self.crops(image, regions)
 
     def _encode_and_embed(
         self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]], *, every: int
@@ -101,10 +110,15 @@ class RegionEmbedder:
                 yield image
 
         encoded: Encoded | None = None
+        held: Sequence[Region] | None = None  # found in it
         with closing(self._encoder.stream(images(), every=every)) as stream:
             for found in stream:
-                encoded = found or encoded
+                if found is not None:
+                    encoded, held = found, None
                 image, regions = taken.popleft()
+                if callable(regions):
+                    assert encoded is not None
+                    regions = held = regions(encoded) if held is None else held
                 yield self._of(image, encoded, regions)
 
     def _of(

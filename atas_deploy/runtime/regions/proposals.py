@@ -1,6 +1,6 @@
 """Regions without another model: a grid of boxes, or connected parts of clustered features.
 
-H W pixels, h w grid, D embedding width, K clusters
+H W pixels, h w grid, D embedding width, K clusters, P parts
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,8 @@ FloatArray = npt.NDArray[np.float32]
 Code = dict[str, Any]  # a mask as COCO's run lengths
 
 _CLUSTERS = (2, 4, 8, 16, 32)
-_LONG_SIDE = 640  # pixels at which parts are found; a cell of the grid is larger
+_WIDTH = 64  # of the features that are clustered
+_FINE, _LONG_SIDE = 6, 640  # parts of a cell along a side, and of the grid at most
 
 
 def grid_regions(size: Size, rows: int, columns: int) -> list[Region]:
@@ -50,7 +51,7 @@ def grid_regions(size: Size, rows: int, columns: int) -> list[Region]:
 def propose(
     encoded: Encoded,
     *,
-    most: int = 50,
+    most: int = 25,
     clusters: Sequence[int] = _CLUSTERS,
     least_area: float = 0.002,
     overlap: float = 0.7,
@@ -58,20 +59,21 @@ def propose(
 ) -> list[Region]:
     """Propose regions of a picture: connected parts of its features in clusters.
 
-    The features are clustered by k-means into few and into more; every pixel gets the nearest
-    centre to its interpolated feature, and the connected parts (4 neighbours) of each cluster are
-    proposals. A part's score is its contrast times the square root of its share of the picture. The
-    contrast is the mean cosine of its cells to their mean, less that of the cells around it. Equal
-    arguments give equal proposals.
+    The features are clustered by k-means into few and into more, after a random projection that
+    keeps distances nearly; every point of a grid six times as fine gets the nearest centre to its
+    interpolated feature, and the connected parts (4 neighbours) of each cluster are proposals. A
+    part's score is its contrast times the square root of its share of the picture. The contrast is
+    the mean cosine of its cells to their mean, less that of the cells around it. Equal arguments
+    give equal proposals.
 
     Args:
         encoded: the picture with its features.
         most: how many proposals, at most; the best are kept.
         clusters: how many clusters; for each number the features are clustered anew.
         least_area: share of the picture that a proposal has at least, in [0, 1].
-        overlap: intersection over union of its mask with a better one above which a proposal is
-            dropped, in [0, 1].
-        seed: of the clusters.
+        overlap: intersection over union with a better proposal, both on the fine grid, above which
+            one is dropped, in [0, 1].
+        seed: of the projection and the clusters.
 
     Returns:
         Regions with masks and scores, the best first.
@@ -79,24 +81,30 @@ def propose(
     Raises:
         ConfigError: an argument cannot be used, or the features are those of windows that are
             merged as pixels.
+
+    Source: the projection is that of Johnson and Lindenstrauss, "Extensions of Lipschitz mappings
+    into a Hilbert space", 1984.
     """
     most = check_whole("most", most, "a whole number of proposals above 0")
     least_area = check_number("least area", least_area, "a share in [0, 1]", _is_share)
     overlap = check_number("overlap", overlap, "a number in [0, 1]", _is_share)
     dense = one_map(encoded)
     dense = dense / np.maximum(np.linalg.norm(dense, axis=-1, keepdims=True), 1e-12)
-    shrink = min(1, _LONG_SIDE / max(encoded.size))
-    size = max(1, round(encoded.size[0] * shrink)), max(1, round(encoded.size[1] * shrink))
-    codes, scores = [], []
+    narrow, size = _project(dense, seed=seed), _fine_size(dense, encoded.size)
+    codes, insides = [], []
     for count in clusters:
         count = check_whole("number of clusters", count, "a whole number above 0")
-        for mask in _parts(_cluster_map(dense, count, size=size, seed=seed), least_area):
+        for mask in _parts(_cluster_map(narrow, count, size=size, seed=seed), least_area):
             codes.append(rle.encode(np.asfortranarray(mask, np.uint8)))
-            scores.append(_score(mask, dense))
-    kept = _distinct(codes, np.array(scores), most=most, overlap=overlap)
+            insides.append(_cells(mask, dense.shape[:2]))
+    if not codes:
+        return []
+    scores = _scores(np.stack(insides), dense)
+    kept = _distinct(codes, scores, most=most, overlap=overlap)
     masks = (_enlarge(rle.decode(codes[index]), encoded.size) for index in kept)
     return [
-        Region.from_mask(mask, score=scores[index]) for index, mask in zip(kept, masks, strict=True)
+        Region.from_mask(mask, score=float(scores[index]))
+        for index, mask in zip(kept, masks, strict=True)
     ]
 
 
@@ -104,13 +112,29 @@ def _is_share(number: float) -> bool:
     return 0 <= number <= 1
 
 
+def _project(dense: FloatArray, *, seed: int) -> FloatArray:
+    """Features (h, w, D) by a random matrix to fewer dimensions, if they have more."""
+    width = dense.shape[-1]
+    if width <= _WIDTH:
+        return dense
+    matrix = np.random.default_rng(seed).normal(0, _WIDTH**-0.5, (width, _WIDTH))
+    return np.asarray(dense @ matrix.astype(np.float32))
+
+
+def _fine_size(dense: FloatArray, size: Size) -> Size:
+    """Height and width at which parts are found, no larger than the picture."""
+    h, w = dense.shape[:2]
+    fine = max(1, min(_FINE, _LONG_SIDE // max(h, w)))
+    return min(h * fine, size[0]), min(w * fine, size[1])
+
+
 def _cluster_map(dense: FloatArray, clusters: int, *, size: Size, seed: int) -> Labels:
-    """The nearest centre of every pixel's interpolated feature, counted from 1: (H, W).
+    """The nearest centre of every point's interpolated feature, counted from 1: (H, W).
 
     |x - c|^2 is least where 2 x c - |c|^2 is largest, which is linear in x: a label map.
     """
     h, w, width = dense.shape
-    _, centres = kmeans(dense.reshape(-1, width), clusters, seed=seed)
+    _, centres = kmeans(dense.reshape(-1, width), clusters, seed=seed, tries=1)
     offsets = -np.square(centres).sum(axis=1, keepdims=True)
     queries = np.concatenate([2 * centres, offsets], axis=1).T
     features = np.concatenate([dense, np.ones((h, w, 1), np.float32)], axis=2)
@@ -127,25 +151,31 @@ def _parts(labels: Labels, least_area: float) -> Iterator[Mask]:
             yield numbers == part
 
 
-def _score(mask: Mask, dense: FloatArray) -> float:
-    """Contrast times the square root of the share of the picture, in [0, 1]."""
-    h, w, _ = dense.shape
-    inside = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    around = cv2.dilate(inside, np.ones((3, 3), np.uint8)) - inside
-    mean = np.einsum("hw,hwd->d", inside, dense)
-    cosines = dense @ (mean / max(float(np.linalg.norm(mean)), 1e-12))
-    contrast = _weighted_mean(cosines, inside) - _weighted_mean(cosines, around)
-    return float(np.clip(contrast * np.sqrt(mask.mean()), 0, 1))
+def _cells(mask: Mask, grid: Size) -> FloatArray:
+    """Share of each cell (h, w) that a mask covers."""
+    wide = mask.astype(np.float32)
+    return np.asarray(cv2.resize(wide, grid[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _weighted_mean(values: FloatArray, weights: npt.NDArray[Any]) -> float:
-    """Mean of values; 0 where no weight is above 0."""
-    return float((values * weights).sum() / max(float(weights.sum()), 1e-12))
+def _scores(insides: FloatArray, dense: FloatArray) -> FloatArray:
+    """Contrast times the square root of the share of the picture: (P, h, w) to (P,) in [0, 1]."""
+    wider = [cv2.dilate(inside, np.ones((3, 3), np.uint8)) for inside in insides]
+    flat = insides.reshape(len(insides), -1)
+    around = np.asarray(wider, np.float32).reshape(flat.shape) - flat
+    features = dense.reshape(flat.shape[1], -1)
+    means = flat @ features
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    cosines = np.asarray(means @ features.T, np.float32)
+    contrast = _weighted_mean(cosines, flat) - _weighted_mean(cosines, around)
+    return np.asarray(np.clip(contrast * np.sqrt(flat.mean(axis=1)), 0, 1))
 
 
-def _distinct(
-    codes: Sequence[Code], scores: npt.NDArray[np.float64], *, most: int, overlap: float
-) -> list[int]:
+def _weighted_mean(values: FloatArray, weights: npt.NDArray[Any]) -> FloatArray:
+    """Mean of each row (P, N) to (P,); 0 where no weight is above 0."""
+    return np.asarray((values * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12))
+
+
+def _distinct(codes: Sequence[Code], scores: FloatArray, *, most: int, overlap: float) -> list[int]:
     """Non-maximum suppression: the best masks, none of which overlaps a better one too much."""
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable").tolist():
@@ -159,7 +189,6 @@ def _distinct(
 
 def _enlarge(mask: npt.NDArray[np.uint8], size: Size) -> Mask:
     """A mask at the size of its picture, its edges smooth."""
-    if mask.shape == size:
-        return mask.astype(np.bool_)
-    wide = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(wide >= 0.5)
+    across = mask.T.astype(np.uint8) * 255  # so that the wide one lies as run lengths want it
+    wide = cv2.resize(across, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wide >= 128).T

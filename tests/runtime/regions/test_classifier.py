@@ -285,6 +285,27 @@ def test_regions_may_be_found_in_the_encoded_picture(embed: str) -> None:
     assert asked == [SIZE, SIZE]
 
 
+@pytest.mark.parametrize("embed", ["dense", "crop", "both"])
+def test_found_regions_hold_as_long_as_the_features(embed: str) -> None:
+    """They are found once in two pictures, and anew where the size changes."""
+    sizes = [SIZE, SIZE, SIZE, SIZE, (90, 70)]
+    pictures = [picture(*size, seed=index) for index, size in enumerate(sizes)]
+    asked: list[Encoded] = []
+
+    def find(encoded: Encoded) -> list[Region]:
+        asked.append(encoded)
+        return [Region(box=(0, 0, 10 * len(asked), encoded.size[0]))]
+
+    model = classifier(embed=embed)
+    found = list(model.stream([(image, find) for image in pictures], every=2))
+    assert [encoded.size for encoded in asked] == [SIZE, SIZE, (90, 70)]
+    assert [named.regions[0].box[2] for named in found] == [10, 10, 20, 20, 30]
+    crops = model.embed_crops(pictures[3], found[3].regions)
+    dense = model.embed_dense(asked[1], found[3].regions)
+    expected = {"dense": dense, "crop": crops, "both": model.mix(dense, crops)}[embed]
+    assert_equal(found[3], model.rank(found[3].regions, expected))
+
+
 def test_windows_merged_as_features_work() -> None:
     """The features are the mean of the windows', which pooling makes unit vectors."""
     model = classifier(window=64, stride=32)

@@ -63,9 +63,9 @@ def test_masks_are_those_of_the_picture() -> None:
 
 
 def test_no_two_overlap_too_much() -> None:
-    """Whatever the limit; fewer are left with a lower one."""
+    """Whatever the limit, in a picture no finer than parts are; fewer are left with a lower one."""
     rng = np.random.default_rng(0)
-    picture = encoded(rng.integers(0, 5, (9, 9)).repeat(2, axis=0), noise=0.3)
+    picture = encoded(rng.integers(0, 5, (9, 9)).repeat(2, axis=0), cell=6, noise=0.3)
     counts = []
     for limit in (0.9, 0.5, 0.1):
         codes = [region.rle for region in propose(picture, overlap=limit, most=500)]
@@ -80,6 +80,7 @@ def test_small_parts_are_dropped_and_the_best_kept() -> None:
     picture = encoded(np.random.default_rng(0).integers(0, 4, (12, 16)), noise=0.1)
     regions = propose(picture, least_area=0.03, most=500)
     assert min(region.mask().mean() for region in regions) >= 0.03
+    assert propose(picture, least_area=0.99) == []
     few = propose(picture, least_area=0.03, most=3)
     assert [region.rle for region in few] == [region.rle for region in regions[:3]]
 
@@ -115,6 +116,16 @@ def test_picture_of_one_colour_or_of_few_cells(shape: tuple[int, int]) -> None:
     """One proposal at least, no failure."""
     regions = propose(encoded(np.zeros(shape, np.intp), noise=0))
     assert overlaps(regions, [np.ones((16 * shape[0], 16 * shape[1]), np.bool_)]).max() == 1
+
+
+def test_wide_features_are_projected() -> None:
+    """Far apart in 512 dimensions is far apart in the few that are clustered."""
+    picture = encoded()
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(512, 8)))[0].astype(np.float32)
+    wide = Encoded(picture.size, picture.fitted, picture.dense @ basis.T)
+    narrow, found = propose(picture, clusters=(2, 3)), propose(wide, clusters=(2, 3))
+    masks = [region.mask() for region in narrow]
+    assert overlaps(found, masks).max(axis=0).min() > 0.8
 
 
 def test_features_need_not_be_unit_vectors() -> None:
