@@ -22,7 +22,8 @@ Counts = Mapping[str, FloatArray]
 Measure = Callable[[Counts], Mapping[str, FloatArray]]
 """From sums to scores by name, (...), for any leading axes; NaN where there is none."""
 
-_AT_ONCE = 4_000_000  # sums of replicates, or counts of rows, in memory
+AT_ONCE = 4_000_000
+"""Numbers in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,27 +76,20 @@ class Rows:
 
     def totals(self) -> dict[str, FloatArray]:
         """Sums over all rows, (K,) each."""
-        return {name: sums[0] for name, sums in self._sums(np.ones((1, len(self)))).items()}
+        return {name: sums[0] for name, sums in self.sums(np.ones((1, len(self)))).items()}
 
-    def replicates(self, weights: npt.NDArray[np.integer]) -> Iterator[dict[str, FloatArray]]:
-        """Sums over weighted rows, a block of replicates at a time.
+    def sums(self, weights: npt.NDArray[np.generic]) -> dict[str, FloatArray]:
+        """Sums over weighted rows, (R, K) each.
 
         Args:
-            weights: (R, N): how often each row counts in each replicate.
-
-        Yields:
-            Sums (r, K) by name, for blocks of r replicates, in order.
+            weights: (R, N): how often each row counts in each of R sums.
         """
-        step = max(1, _AT_ONCE // max(1, sum(self.widths.values())))
-        for start in range(0, len(weights), step):
-            yield self._sums(weights[start : start + step].astype(np.float64))
-
-    def _sums(self, weights: FloatArray) -> dict[str, FloatArray]:
-        sums = np.zeros((len(weights), sum(self.widths.values())))
-        step = max(1, _AT_ONCE // max(1, sums.shape[1]))
+        width = sum(self.widths.values())
+        sums = np.zeros((len(weights), width))
+        step = max(1, AT_ONCE // max(1, width))
         for start in range(0, len(self), step):
             some = slice(start, start + step)
-            sums += weights[:, some] @ self._dense(some)
+            sums += weights[:, some].astype(np.float64) @ self._dense(some)
         ends = np.cumsum(list(self.widths.values()))
         return {
             name: sums[:, end - length : end]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from atas_deploy.core.errors import InputError
-from atas_deploy.core.metrics import ratio
+from atas_deploy.core.metrics import Areas, iou, known_mean, ratio
 from atas_deploy.evaluation.bootstrap import bootstrap, compare, draw_weights
-from atas_deploy.evaluation.rows import Counts, Row, Rows
+from atas_deploy.evaluation.rows import Counts, FloatArray, Row, Rows
 
 
 def accuracy(totals: Counts) -> Mapping[str, np.ndarray]:
@@ -31,17 +31,30 @@ def drawn(seed: int, *, count: int = 60, chance: float = 0.7) -> Rows:
     return rows_of(generator.binomial(asked, chance), asked)
 
 
+def drawn_weights(rows: int, *, replicates: int, seed: int, at_once: int = 7) -> np.ndarray:
+    """All weights in one array."""
+    blocks = draw_weights(rows, replicates=replicates, seed=seed, at_once=at_once)
+    return np.concatenate(list(blocks))
+
+
+def test_weights_do_not_depend_on_blocks() -> None:
+    """One by one or all at once, each replicate draws as many images as there are."""
+    some, whole = (drawn_weights(9, replicates=20, seed=1, at_once=n) for n in (1, 50))
+    np.testing.assert_array_equal(some, whole)
+    assert (whole.sum(axis=1) == 9).all()
+
+
 def test_interval_equals_a_loop() -> None:
     """Images drawn one by one, with repeats, and percentiles of the scores."""
     right, asked = np.array([3, 0, 5, 2, 2]), np.array([4, 3, 5, 9, 2])
     found = bootstrap(rows_of(right, asked), accuracy, replicates=200, seed=3)["accuracy"]
     scores = []
-    for weights in draw_weights(5, replicates=200, seed=3):
+    for weights in drawn_weights(5, replicates=200, seed=3):
         images = [i for i, times in enumerate(weights.tolist()) for _ in range(times)]
         assert len(images) == 5
         scores.append(sum(right[i] for i in images) / sum(asked[i] for i in images))
     assert found.value == pytest.approx(12 / 23)
-    low, high = np.percentile(scores, [2.5, 97.5])
+    low, high = np.percentile(scores, [2.5, 97.5]) - np.mean(scores) + 12 / 23
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
@@ -124,3 +137,45 @@ def test_comparison_is_of_the_same_images() -> None:
     """Other names are refused."""
     with pytest.raises(InputError, match="different images"):
         compare(drawn(0, count=5), drawn(0, count=6), accuracy)
+
+
+def rare_classes(seed: int, *, skill: float = 0.7) -> Rows:
+    """Pictures of a common class and of one that no other picture has, with stray predictions."""
+    generator, rows = np.random.default_rng(seed), Rows()
+    for i in range(40):
+        truth, hits, predicted = np.zeros((3, 41))
+        truth[[i, 40]] = 100
+        hits[[i, 40]] = generator.binomial(100, skill, 2)
+        predicted += hits
+        predicted[generator.integers(0, 41, 5)] += 2
+        rows.add(Row(str(i), {"truth": truth, "hits": hits, "predicted": predicted}))
+    return rows
+
+
+def mean_iou(totals: Counts) -> dict[str, FloatArray]:
+    """The mean of all classes."""
+    areas = Areas(totals["hits"], totals["predicted"], totals["truth"])
+    return {"miou": known_mean(iou(areas))}
+
+
+def test_interval_of_rare_classes_holds_the_score() -> None:
+    """Replicates miss classes, so that their mIoU is lower; the interval is not."""
+    for seed in range(5):
+        score = bootstrap(rare_classes(seed), mean_iou, replicates=300)["miou"]
+        assert score.low < score.value < score.high
+
+
+def test_comparison_with_rare_classes_seldom_finds_one() -> None:
+    """Equal models with other strays: replicates of one may lose more than those of the other."""
+    found = [
+        compare(rare_classes(seed), rare_classes(seed + 100), mean_iou, replicates=200)["miou"].p
+        for seed in range(60)
+    ]
+    assert np.mean(np.array(found) < 0.05) < 0.12
+
+
+def test_intervals_stay_within_shares() -> None:
+    """A score near 1 has an interval that ends there."""
+    right = np.array([20] * 9 + [12])
+    score = bootstrap(rows_of(right, np.full(10, 20)), accuracy)["accuracy"]
+    assert score.low < score.value < score.high <= 1

@@ -28,15 +28,13 @@ def test_totals_are_sums() -> None:
     np.testing.assert_allclose(rows.totals()["b"], b.sum(0))
 
 
-def test_replicates_are_weighted_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever fits into memory at once: here two replicates, and two rows."""
+def test_sums_are_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows fit into memory at once: here two."""
     rows, a, _ = some_rows()
     weights = np.random.default_rng(1).integers(0, 3, (5, 7))
-    monkeypatch.setattr(module, "_AT_ONCE", 14)
-    blocks = [sums["a"] for sums in rows.replicates(weights)]
-    assert [len(block) for block in blocks] == [2, 2, 1]
+    monkeypatch.setattr(module, "AT_ONCE", 14)
     expected = [sum(weights[r, i] * a[i] for i in range(7)) for r in range(5)]
-    np.testing.assert_array_equal(np.concatenate(blocks), expected)
+    np.testing.assert_array_equal(rows.sums(weights)["a"], expected)
 
 
 def test_a_number_is_a_vector() -> None:
