@@ -3,16 +3,31 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from atas_deploy.core.errors import InputError
+from atas_deploy.evaluation import (
+    coherence,
+    localization,
+    regions,
+    retrieval,
+    segmentation,
+    video,
+)
 from atas_deploy.evaluation.bootstrap import CONFIDENCE, Difference, compare
 from atas_deploy.evaluation.report import REPORT, markdown_table, plain, read_rows, show
-from atas_deploy.evaluation.rows import Measure
+from atas_deploy.evaluation.rows import Measure, Rows
 
-TASKS = ("segmentation", "regions", "retrieval", "localization", "coherence", "video")
+MEASURES: dict[str, Measure] = {
+    "segmentation": segmentation.measure,
+    "regions": regions.measure,
+    "retrieval": retrieval.measure,
+    "localization": localization.measure,
+    "coherence": coherence.measure,
+    "video": video.measure,
+}
+"""From sums to scores, by task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +57,31 @@ def compare_runs(a: Path, b: Path, *, replicates: int = 1000, seed: int = 0) -> 
         InputError: a folder holds no run, or they are of different tasks, images or classes.
     """
     (task, rows_a), (other, rows_b) = read_rows(a), read_rows(b)
-    if task != other or task not in TASKS:
+    if task != other or task not in MEASURES:
         raise InputError(f"{a} is a run of {task} and {b} one of {other}; compare like with like.")
-    found = compare(rows_a, rows_b, measure_of(task), replicates=replicates, seed=seed)
-    return Comparison(task, len(rows_a), found, _facts(a, b), replicates, seed)
+    facts = _facts(a, b)
+    _check_pairs(rows_a, rows_b, facts)
+    found = compare(rows_a, rows_b, MEASURES[task], replicates=replicates, seed=seed)
+    return Comparison(task, len(rows_a), found, facts, replicates, seed)
 
 
-def measure_of(task: str) -> Measure:
-    """The function from sums to scores of a task."""
-    measure: Measure = import_module(f"atas_deploy.evaluation.{task}").measure
-    return measure
+def _check_pairs(a: Rows, b: Rows, facts: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse runs of other images or classes.
+
+    Raises:
+        InputError: naming the first difference, and the settings that may be the cause.
+    """
+    if a.names == b.names and a.widths == b.widths:
+        return
+    only = sorted(set(a.names) ^ set(b.names))
+    first = f" ({only[0]} is in one of them only)" if only else ""
+    what = "images" if a.names != b.names else "classes"
+    other = [name.replace("_", " ") for name in facts if name not in ("model", "fingerprint")]
+    differ = f"; they differ in {', '.join(other)}" if other else ""
+    raise InputError(
+        f"The two runs are of different {what}{first}{differ}: evaluate both on the same data with "
+        "the same settings."
+    )
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

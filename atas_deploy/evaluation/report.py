@@ -1,23 +1,30 @@
-"""Reports on disk: report.json, report.md, and rows.jsonl to compare runs by.
+"""Reports on disk: report.json, report.md, images.csv, and rows.jsonl to compare runs by.
 
 report.json    task, facts, scores with intervals, class table
 report.md      the same to read
+images.csv     the scores of each image by itself
 rows.jsonl     what each image adds, see `atas_deploy.evaluation.rows`
 """
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from atas_deploy.core.errors import InputError
+from atas_deploy.core.errors import InputError, first_sentence
 from atas_deploy.core.files import atomic_path, output_error
 from atas_deploy.evaluation.bootstrap import CONFIDENCE, Score
 from atas_deploy.evaluation.rows import Rows
 from atas_deploy.evaluation.task import Report
 
-REPORT, PAGE, ROWS = "report.json", "report.md", "rows.jsonl"
+REPORT, PAGE, IMAGES, ROWS = "report.json", "report.md", "images.csv", "rows.jsonl"
+_FORMAT = 1  # of the rows; another one where a task's counts mean something else
 _DIGITS = 6
 
 
@@ -29,7 +36,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "unit": report.unit,
             "units": len(report.rows),
             "facts": report.facts,
-            "scores": {name: _score(score) for name, score in report.scores.items()},
+            "scores": {name: asdict(score) for name, score in report.scores.items()},
             "bootstrap": {
                 "confidence": CONFIDENCE,
                 "replicates": report.replicates,
@@ -43,37 +50,71 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Write the three files; each appears whole or not at all, report.json last.
+    """Write the files, all of them or none.
 
     Raises:
         OutputError: one cannot be written.
     """
-    lines = (json.dumps(line, separators=(",", ":")) for line in report.rows.lines())
-    head = json.dumps({"task": report.task, "widths": report.rows.widths})
-    write_text(folder / ROWS, "\n".join([head, *lines]) + "\n")
-    write_text(folder / PAGE, to_markdown(report))
     text = json.dumps(to_json(report), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / REPORT, text + "\n")
+    write_texts(
+        folder,
+        {
+            ROWS: _row_lines(report),
+            IMAGES: _image_lines(report),
+            PAGE: [to_markdown(report)],
+            REPORT: [text + "\n"],
+        },
+    )
+
+
+def _row_lines(report: Report) -> Iterator[str]:
+    rows = report.rows
+    head = {"format": _FORMAT, "task": report.task, "rows": len(rows), "widths": rows.widths}
+    for line in chain([head], rows.lines()):
+        yield json.dumps(line, separators=(",", ":")) + "\n"
+
+
+def _image_lines(report: Report) -> Iterator[str]:
+    """The scores of each image as CSV; empty where it has none."""
+    names = list(report.scores)
+    yield _csv_line([report.unit, *names])
+    images = iter(report.rows.names)
+    for counts in report.rows.single():
+        scores = report.measure(counts)
+        for values in zip(*(scores[name].tolist() for name in names), strict=True):
+            cells = ("" if math.isnan(value) else round(value, _DIGITS) for value in values)
+            yield _csv_line([next(images), *cells])
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
 
 
 def read_rows(folder: Path) -> tuple[str, Rows]:
     """The task and the rows that `write_report` left in a folder.
 
     Raises:
-        InputError: there are none, or they are damaged.
+        InputError: there are none, they are damaged, or of another release.
     """
     path = folder / ROWS
     try:
         with path.open(encoding="utf-8") as file:
             head = json.loads(next(file))
-            return str(head["task"]), Rows.from_lines(head["widths"], map(json.loads, file))
+            rows = Rows.from_lines(head["widths"], map(json.loads, file))
+            known = head["format"] == _FORMAT and head["rows"] == len(rows)
+            task = str(head["task"])
     except (OSError, StopIteration) as exc:
         raise InputError(
             f"{folder} holds no evaluation (no readable {ROWS}); give a folder that `atas-deploy "
             "eval` wrote."
         ) from exc
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise InputError(f"{path} is damaged ({exc}); evaluate again.") from exc
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as exc:
+        raise InputError(f"{path} is damaged ({first_sentence(exc)}); evaluate again.") from exc
+    if not known:
+        raise InputError(f"{path} is cut off or of another release; evaluate again.")
+    return task, rows
 
 
 def to_markdown(report: Report) -> str:
@@ -84,11 +125,17 @@ def to_markdown(report: Report) -> str:
         for name, s in report.scores.items()
     )
     over = f"Bootstrap over {len(report.rows)} {report.unit}s, {report.replicates} replicates."
+    if len(report.rows) == 1:
+        over = f"One {report.unit} has no interval: it says nothing of others."
     parts = [f"# {report.task.capitalize()}", markdown_table(scores), over]
     if report.table:
         rows = [{k: _cell(k, v) for k, v in row.items()} for row in report.table]
         parts += ["## Classes", markdown_table(rows)]
-    facts = [f"- {name.replace('_', ' ')}: {_line(fact)}" for name, fact in report.facts.items()]
+    facts = [
+        f"- {name.replace('_', ' ')}: {_line(fact)}"
+        for name, fact in report.facts.items()
+        if fact is not None
+    ]
     return "\n\n".join([*parts, "## Settings", "\n".join(facts)]) + "\n"
 
 
@@ -109,7 +156,9 @@ def show(name: str, value: float) -> str:
 
 
 def show_interval(name: str, score: Score) -> str:
-    """The ends of an interval as `show` has them."""
+    """The ends of an interval as `show` has them; "-" without one."""
+    if math.isnan(score.low):
+        return "-"
     return f"{show(name, score.low)} to {show(name, score.high)}"
 
 
@@ -118,18 +167,21 @@ def is_plain(name: str) -> bool:
     return "auc" in name.split("_")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; its folder is made.
+def write_texts(folder: Path, texts: Mapping[str, Iterable[str]]) -> None:
+    """Write text files by name, all of them or none; the folder is made.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: one cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise output_error(path, exc) from exc
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+        raise output_error(folder, exc) from exc
+    with ExitStack() as stack:
+        for name, pieces in texts.items():
+            part = stack.enter_context(atomic_path(folder / name))
+            with part.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(pieces)
 
 
 def plain(value: Any) -> Any:
@@ -143,18 +195,17 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _score(score: Score) -> dict[str, float]:
-    return {"value": score.value, "low": score.low, "high": score.high}
-
-
 def _cell(name: str, value: Any) -> str:
     return show(name, value) if isinstance(value, float) else str(value)
 
 
 def _line(fact: Any) -> str:
-    return (
-        json.dumps(plain(fact), ensure_ascii=False) if isinstance(fact, list | dict) else f"{fact}"
-    )
+    """A fact as people write it."""
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {_line(value)}" for name, value in fact.items())
+    if isinstance(fact, list | tuple):
+        return ", ".join(map(_line, fact))
+    return f"{fact:.6g}" if isinstance(fact, float) else str(fact)
 
 
 def _escape(text: str) -> str:

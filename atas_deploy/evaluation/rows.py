@@ -84,12 +84,22 @@ class Rows:
         Args:
             weights: (R, N): how often each row counts in each of R sums.
         """
-        width = sum(self.widths.values())
-        sums = np.zeros((len(weights), width))
-        step = max(1, AT_ONCE // max(1, width))
-        for start in range(0, len(self), step):
-            some = slice(start, start + step)
+        sums = np.zeros((len(weights), sum(self.widths.values())))
+        for some in self._blocks():
             sums += weights[:, some].astype(np.float64) @ self._dense(some)
+        return self._by_name(sums)
+
+    def single(self) -> Iterator[dict[str, FloatArray]]:
+        """The rows themselves, (r, K) each, some at a time, in order."""
+        for some in self._blocks():
+            yield self._by_name(self._dense(some))
+
+    def _blocks(self) -> Iterator[slice]:
+        """Rows that fit into memory at once, all side by side."""
+        step = max(1, AT_ONCE // max(1, sum(self.widths.values())))
+        return (slice(start, start + step) for start in range(0, len(self), step))
+
+    def _by_name(self, sums: FloatArray) -> dict[str, FloatArray]:
         ends = np.cumsum(list(self.widths.values()))
         return {
             name: sums[:, end - length : end]
@@ -124,7 +134,7 @@ class Rows:
                 columns = np.asarray(line["columns"], np.intp)
                 values = np.asarray(line["values"], np.float64)
                 fits = columns.shape == values.shape == (columns.size,)
-            except (KeyError, TypeError, ValueError) as exc:
+            except (KeyError, OverflowError, TypeError, ValueError) as exc:
                 raise InputError(f"row {number} is damaged ({exc})") from exc
             if not fits or (columns >= most).any() or (columns < 0).any():
                 raise InputError(f"row {number} is damaged (its columns and values do not match)")

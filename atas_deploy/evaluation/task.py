@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from atas_deploy.evaluation.bootstrap import Score, bootstrap
-from atas_deploy.evaluation.rows import Counts, FloatArray, Row, Rows
+from atas_deploy.evaluation.rows import Counts, FloatArray, Measure, Row, Rows
 
 
 class Task(Protocol):
@@ -42,7 +42,7 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
     """What a task found.
 
@@ -53,6 +53,7 @@ class Report:
         scores: with their intervals.
         table: class by class.
         rows: what they were computed from.
+        measure: how.
         replicates, seed: of the bootstrap.
     """
 
@@ -62,6 +63,7 @@ class Report:
     scores: dict[str, Score]
     table: list[dict[str, Any]]
     rows: Rows
+    measure: Measure
     replicates: int
     seed: int
 
@@ -90,4 +92,14 @@ def run_task(
         rows.add(row)
     scores = bootstrap(rows, task.measure, replicates=replicates, seed=seed)
     table = task.table(rows.totals())
-    return Report(task.name, task.unit, task.facts(), scores, table, rows, replicates, seed)
+    return Report(
+        task=task.name,
+        unit=task.unit,
+        facts=task.facts(),
+        scores=scores,
+        table=table,
+        rows=rows,
+        measure=task.measure,
+        replicates=replicates,
+        seed=seed,
+    )

@@ -133,12 +133,6 @@ def test_comparison_of_equal_models_seldom_finds_one() -> None:
     assert 0.005 < np.mean(found) < 0.12
 
 
-def test_comparison_is_of_the_same_images() -> None:
-    """Other names are refused."""
-    with pytest.raises(InputError, match="different images"):
-        compare(drawn(0, count=5), drawn(0, count=6), accuracy)
-
-
 def rare_classes(seed: int, *, skill: float = 0.7) -> Rows:
     """Pictures of a common class and of one that no other picture has, with stray predictions."""
     generator, rows = np.random.default_rng(seed), Rows()

@@ -7,7 +7,7 @@ import pytest
 
 from atas_deploy.core.errors import InputError
 from atas_deploy.evaluation.bootstrap import bootstrap
-from atas_deploy.evaluation.compare import TASKS, compare_runs, measure_of, to_json, to_markdown
+from atas_deploy.evaluation.compare import compare_runs, to_json, to_markdown
 from atas_deploy.evaluation.report import write_report
 from atas_deploy.evaluation.retrieval import measure
 from atas_deploy.evaluation.rows import Row, Rows
@@ -21,7 +21,18 @@ def write_run(folder: Path, hits: list[int], *, task: str = "retrieval", model: 
         counts = {name: [1, hit, hit, hit] for name in ("image_to_text", "text_to_image")}
         rows.add(Row(f"image-{number}", counts))
     scores = bootstrap(rows, measure, replicates=100)
-    write_report(folder, Report(task, "image", {"model": model}, scores, [], rows, 100, 0))
+    report = Report(
+        task=task,
+        unit="image",
+        facts={"model": model},
+        scores=scores,
+        table=[],
+        rows=rows,
+        measure=measure,
+        replicates=100,
+        seed=0,
+    )
+    write_report(folder, report)
     return folder
 
 
@@ -69,7 +80,7 @@ def test_json_and_page_name_what_differs(tmp_path: Path) -> None:
 def test_other_images_are_refused(tmp_path: Path) -> None:
     """Runs of different data cannot be paired."""
     a, b = write_run(tmp_path / "a", [0, 1]), write_run(tmp_path / "b", [0, 1, 1])
-    with pytest.raises(InputError, match="different images or classes"):
+    with pytest.raises(InputError, match=r"different images \(image-2 is in one of them only\)"):
         compare_runs(a, b)
 
 
@@ -80,7 +91,12 @@ def test_other_tasks_are_refused(tmp_path: Path) -> None:
         compare_runs(a, b)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_its_measure(task: str) -> None:
-    """A stored run of any task can be compared."""
-    assert callable(measure_of(task))
+def test_settings_that_may_be_the_cause_are_named(tmp_path: Path) -> None:
+    """Where runs are of other images, as another seed may draw them."""
+    a, b = write_run(tmp_path / "a", [0, 1]), write_run(tmp_path / "b", [0, 1, 1])
+    path = b / "report.json"
+    report = json.loads(path.read_text())
+    report["facts"]["drawn_with_seed"] = 3
+    path.write_text(json.dumps(report))
+    with pytest.raises(InputError, match="they differ in drawn with seed"):
+        compare_runs(a, b)

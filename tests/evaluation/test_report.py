@@ -11,6 +11,7 @@ import pytest
 
 from atas_deploy.core.errors import InputError, OutputError
 from atas_deploy.evaluation.report import (
+    IMAGES,
     PAGE,
     REPORT,
     ROWS,
@@ -23,6 +24,8 @@ from atas_deploy.evaluation.report import (
 )
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
 from atas_deploy.evaluation.task import Report, run_task
+
+HEAD = '{"format": 1, "task": "a", "rows": 1, "widths": {"x": 1}}\n'
 
 
 class Marbles:
@@ -83,8 +86,17 @@ def test_the_page_shows_percent_areas_and_gaps(report: Report) -> None:
     page = to_markdown(report)
     assert "| share | 50.00 |" in page
     assert "| auc | 0.500 |" in page
-    assert "| missing | - | - to - |" in page
+    assert "| missing | - | - |" in page
     assert "red\\|scarlet" in page
+
+
+def test_the_page_tells_the_settings(report: Report) -> None:
+    """As people write them; what was not set is left out."""
+    report.facts |= {"logit_scale": 25.891281127929688, "window": None}
+    report.facts["left_out"] = {"small": 15, "crowd": 2}
+    settings = to_markdown(report).partition("## Settings")[2]
+    assert "- logit scale: 25.8913\n- left out: small 15, crowd 2\n" in settings
+    assert "window" not in settings
 
 
 def test_rows_come_back(report: Report, tmp_path: Path) -> None:
@@ -97,14 +109,20 @@ def test_rows_come_back(report: Report, tmp_path: Path) -> None:
         "red": [4.0],
         "all": [8.0],
     }
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {REPORT, PAGE, ROWS}
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {
+        REPORT,
+        PAGE,
+        IMAGES,
+        ROWS,
+    }
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", '{"task": "a", "widths": {"x": 1}}\n{"name": "a"}', "\x00"]
+    ["", "{}", "[]", HEAD + '{"name": "a"}', "\x00", HEAD, HEAD.replace("1,", "9,", 1)]
+    + [HEAD.replace('{"x": 1}', '{"x": 1e999}')]
     + [
-        '{"task": "a", "widths": {"x": 1}}\n' + json.dumps({"name": "a"} | wrong)
+        HEAD + json.dumps({"name": "a"} | wrong)
         for wrong in (
             {"columns": [1], "values": [1]},
             {"columns": [-1], "values": [1]},
@@ -118,6 +136,38 @@ def test_damaged_rows_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / ROWS).write_text(text)
     with pytest.raises(InputError, match=str(tmp_path)):
         read_rows(tmp_path)
+
+
+def test_each_image_has_its_scores(report: Report, tmp_path: Path) -> None:
+    """A line an image; empty where it has no score."""
+    write_report(tmp_path, report)
+    assert (tmp_path / IMAGES).read_text().splitlines() == [
+        "image,share,auc,missing",
+        "a,0.25,0.25,",
+        "b,0.75,0.75,",
+        "c,0.0,0.0,",
+    ]
+
+
+def test_one_image_has_no_interval() -> None:
+    """The page says why, and shows a dash."""
+    task = Marbles()
+    task.rows = lambda advance: iter([Row("a", {"red": 1, "all": 4})])  # type: ignore[method-assign]
+    page = to_markdown(run_task(task, replicates=100))
+    assert "| share | 25.00 | - |" in page
+    assert "One image has no interval" in page
+
+
+def test_all_files_or_none(report: Report, tmp_path: Path) -> None:
+    """Where one cannot be written, those of the run before stay as they are."""
+    write_report(tmp_path, report)
+    before = (tmp_path / ROWS).read_text()
+    report.rows.add(Row("d", {"red": 1, "all": 1}))
+    report.facts["model"] = math  # no JSON has it
+    with pytest.raises(TypeError):
+        write_report(tmp_path, report)
+    assert (tmp_path / ROWS).read_text() == before
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What the tasks of `eval` share: options of the report, and the way from a task to it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -50,23 +51,40 @@ report_options = add_options(*_REPORT_OPTIONS)
 """Gives a command the options of the report; `take_report` finds them among its settings."""
 
 
-def check_out(out: Path | None, *, force: bool, name: str) -> None:
-    """Refuse a folder whose report would be replaced, or that cannot be written.
+@contextmanager
+def hold(out: Path | None, *, force: bool, name: str) -> Iterator[None]:
+    """Have a folder for a report to oneself.
 
     Args:
-        out: the folder, if any.
-        force: whether it may be replaced.
+        out: the folder; None = there is no report to write.
+        force: whether a report there may be replaced.
         name: file that tells of a report.
 
     Raises:
-        ConfigError: a report is there already.
+        ConfigError: a report is there already, another run writes there, or it is no folder.
         OutputError: the folder cannot be written.
     """
     from atas_deploy.core.files import check_writable
+    from atas_deploy.runtime.lock import locked
+    from atas_deploy.runtime.run_files import RunFiles
 
     if out is None:
+        yield
         return
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; expected a folder for the report, new or old.")
     check_writable(out)
+    with locked(RunFiles(out)):
+        check_free(out, force=force, name=name)
+        yield
+
+
+def check_free(out: Path, *, force: bool, name: str) -> None:
+    """Refuse to replace a report unasked.
+
+    Raises:
+        ConfigError: one is there.
+    """
     if not force and (out / name).exists():
         raise ConfigError(
             f"{out / name} exists already; replace it with --force, or choose another folder with "
@@ -108,23 +126,23 @@ def run_evaluation(make_task: "Callable[[], Task]", **options: Unpack[ReportOpti
     from atas_deploy.evaluation.task import run_task
 
     out = options["out"]
-    check_out(out, force=options["force"], name=REPORT)
-    task = make_task()
-    progress = make_progress(quiet=options["quiet"])
-    progress.begin(task.name, total=task.total, unit=task.unit)
-    try:
-        report = run_task(
-            task,
-            advance=progress.advance,
-            replicates=options["replicates"],
-            seed=options["seed"],
-        )
-    finally:
-        progress.end()
-    if out is not None:
-        write_report(out, report)
-    if options["as_json"]:
-        click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
-    else:
-        click.echo(to_markdown(report), nl=False)
+    with hold(out, force=options["force"], name=REPORT):
+        task = make_task()
+        progress = make_progress(quiet=options["quiet"])
+        progress.begin(task.name, total=task.total, unit=task.unit)
+        try:
+            report = run_task(
+                task,
+                advance=progress.advance,
+                replicates=options["replicates"],
+                seed=options["seed"],
+            )
+        finally:
+            progress.end()
+        if options["as_json"]:
+            click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
+        else:
+            click.echo(to_markdown(report), nl=False)
+        if out is not None:  # after the page: a full disk must not lose it
+            write_report(out, report)
     return report
