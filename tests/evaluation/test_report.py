@@ -92,7 +92,7 @@ def test_the_page_shows_percent_areas_and_gaps(report: Report) -> None:
 
 def test_the_page_tells_the_settings(report: Report) -> None:
     """As people write them; what was not set is left out."""
-    report.facts |= {"logit_scale": 25.891281127929688, "window": None}
+    report.facts.update(logit_scale=25.891281127929688, window=None)
     report.facts["left_out"] = {"small": 15, "crowd": 2}
     settings = to_markdown(report).partition("## Settings")[2]
     assert "- logit scale: 25.8913\n- left out: small 15, crowd 2\n" in settings
