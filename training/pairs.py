@@ -67,21 +67,23 @@ def open_pairs(images: Path, captions: Path) -> Pairs:
             tar) and `caption`; several rows may name one image.
 
     Raises:
-        InputError: a file is missing or malformed, or no caption has its image.
+        InputError: a file is missing or malformed, no caption has its image, or two images share a
+            name that captions have.
     """
     texts = read_captions(captions)
-    found, read = open_stored(images)
-    names = sorted(texts.keys() & found)
+    stored = open_stored(images)
+    names = sorted(texts.keys() & stored.names)
     if not names:
         raise InputError(
             f"None of the {len(texts)} images named in {captions} is in {images}; the column "
             '"image" must hold file names.'
         )
+    stored.check(names)
     return Pairs(
         names=names,
         captions=[texts[name] for name in names],
-        read=read,
-        missing=sorted(texts.keys() - found),
+        read=stored.read,
+        missing=sorted(texts.keys() - stored.names),
     )
 
 

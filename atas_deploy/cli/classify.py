@@ -11,6 +11,7 @@ from atas_deploy.cli.classify_options import classify_options
 from atas_deploy.cli.classify_report import announce, complain, conclude, to_json
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
 from atas_deploy.cli.sections import SectionCommand
+from atas_deploy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from atas_deploy.runtime.options import JobOptions
@@ -48,6 +49,7 @@ def classify(
     options = JobOptions(**{name: settings.pop(name) for name in _JOB})
     if settings["background"] is None and (kinds["grid"] or kinds["proposals"]):
         settings["background"] = "auto"
+    _check_crops(settings)
     regions_from = _open(kinds)
     done = run_classify(
         inputs,
@@ -59,6 +61,25 @@ def classify(
         **settings,
     )
     ctx.exit(0 if done else 1)
+
+
+def _check_crops(settings: dict[str, Any]) -> None:
+    """Refuse settings of crops where none are made or weighed.
+
+    Raises:
+        ConfigError: one is given.
+    """
+    embed = settings["embed"]
+    if settings["crop_weight"] is not None and embed != "both":
+        raise ConfigError(
+            f"Got --crop-weight with --embed {embed}; expected it with --embed both only, where "
+            "crops are weighed: choose that, or leave it out."
+        )
+    if settings["crop_scale"] is not None and embed == "dense":
+        raise ConfigError(
+            "Got --crop-scale with --embed dense, which cuts out no crops; choose --embed crop or "
+            "both, or leave it out."
+        )
 
 
 def _open(kinds: dict[str, Any]) -> "RegionsFrom":

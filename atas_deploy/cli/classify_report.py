@@ -10,6 +10,7 @@ from atas_deploy.cli.segment_report import count, headline, remark_on_words, sla
 _BY = {"dense": "dense features", "crop": "crops", "both": "dense features and crops"}
 
 if TYPE_CHECKING:
+    from atas_deploy.media.annotations import Faults
     from atas_deploy.runtime.region_job import RegionsFrom, RegionTally
     from atas_deploy.runtime.regions import RegionClassifier
 
@@ -38,15 +39,25 @@ def complain(tally: "RegionTally") -> None:
         say(f"Error: {failure['error']}")
     if more := tally.failed - len(tally.failures):
         say(f"Error: {count(more, 'more input', 'more inputs')} failed")
+    complain_of_faults(tally.faults)
     if tally.problem:
         say(f"Error: {tally.problem}")
+
+
+def complain_of_faults(faults: "Faults") -> None:
+    """Say which regions of a file were left out."""
+    for sentence in faults.sentences:
+        say(f"Error: {sentence}")
+    if more := faults.count - len(faults.sentences):
+        say(f"Error: {count(more, 'more region was', 'more regions were')} left out")
 
 
 def conclude(tally: "RegionTally", out: Path) -> str:
     """The last line of a run."""
     notes = []
     if tally.background:
-        notes.append(f"{tally.background} of them background")
+        some = f"{tally.background} of them " * (tally.regions > 1)
+        notes.append(f"{some}background")
     if tally.without:
         notes.append(f"none in {count(tally.without, 'picture', 'pictures')}")
     aside = f" ({'; '.join(notes)})" if notes else ""
@@ -64,6 +75,7 @@ def to_json(tally: "RegionTally", classifier: "RegionClassifier", out: Path, sec
         **tally.counts(),
         "seconds": round(seconds, 3),
         "failures": tally.failures,
+        "faults": tally.faults.sentences,
         "problem": tally.problem,
         "classes": tally.classes(classifier.vocabulary.names),
     }

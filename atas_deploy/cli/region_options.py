@@ -27,12 +27,13 @@ def crop_weight(place: Callable[..., Any]) -> Callable[..., Any]:
     return option
 
 
-def crop_scale(place: Callable[..., Any]) -> Callable[..., Any]:
-    """The option `--crop-scale`, under a heading."""
+def crop_scale(place: Callable[..., Any], *, default: float | None = None) -> Callable[..., Any]:
+    """The option `--crop-scale`, under a heading; without a default it is `RegionClassifier`'s."""
     option: Callable[..., Any] = place(
         "--crop-scale",
         metavar="X",
         type=click.FloatRange(min=0, min_open=True),
-        help="Cut out X times the box, with what is around it.  [default: 1]",
+        default=default,
+        help=f"Cut out X times the box, with what is around it.  [default: {default or 1}]",
     )
     return option

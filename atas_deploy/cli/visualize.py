@@ -39,7 +39,12 @@ def visualize(
     Exit code: 0 all done, 1 something failed, 2 wrong usage or refused, 130 Ctrl-C, 143 SIGTERM.
     """
     from atas_deploy.runtime.visual.job import VisualOptions
+    from atas_deploy.runtime.visual.kinds import KINDS
 
+    if settings["kinds"] is None:
+        settings["kinds"] = KINDS
+    elif "words" in settings["kinds"] and settings["classes"] is None:
+        raise ConfigError("Got --kind words without words; name some with --classes.")
     settings["page"] = not settings.pop("no_page")
     names = ("kinds", "scores", "opacity", "point", "time", "separate", "page", "force")
     options = VisualOptions(**{name: settings.pop(name) for name in names})
@@ -68,8 +73,6 @@ def _run(
     from atas_deploy.runtime.visual.job import refuse_existing, show_all
     from atas_deploy.runtime.visual.viewer import Visualizer
 
-    if options.kinds == ("words",) and not settings["classes"]:
-        raise ConfigError("Got --kind words without words; name some with --classes.")
     progress = make_progress(quiet=quiet)
     found = find_sources(inputs, exclude=out)
     refuse_existing(found, out, options)

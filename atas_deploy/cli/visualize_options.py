@@ -75,10 +75,8 @@ _DECORATORS = [
         "--kind",
         "kinds",
         type=parse_kinds,
-        default=",".join(KINDS),
-        show_default=True,
         metavar="LIST",
-        help="Which maps the PNG has, joined by commas; words need --classes.",
+        help=f"Which maps the PNG has, of {','.join(KINDS)}; words need --classes.  [default: all]",
     ),
     _maps(
         "--clusters",

@@ -1,4 +1,4 @@
-"""Metrics: segmentation from counts, areas under ROC curves from histograms, ranks and accuracy.
+"""Metrics: segmentation from counts, areas under ROC curves from histograms, ranks.
 
 C classes, B bins; sums may have leading axes, such as the replicates of a bootstrap.
 """
@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.errors import InputError
+
 FloatArray = npt.NDArray[np.float64]
+
+TIE = 1e-6
+"""Cosines closer than this are equal: what is the same differs by less in float32, and what is not
+rarely differs by so little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,10 +48,17 @@ def count_areas(
         classes: number of classes C.
         void: true label of pixels that do not count.
 
+    Raises:
+        InputError: a true label is neither.
+
     Source: mmsegmentation's IoUMetric; its sums of intersections and areas.
     """
     counted = truth != void
     t, p = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    if wrong := t[(t < 0) | (t >= classes)][:1].tolist():
+        raise InputError(
+            f"Got the true label {wrong[0]}; expected 0 to {classes - 1}, or {void} for void."
+        )
     known = p[(p >= 0) & (p < classes)]
     return Areas(
         np.bincount(t[t == p], minlength=classes).astype(float),
@@ -102,36 +115,18 @@ def auc_of_histograms(positive: FloatArray, negative: FloatArray) -> FloatArray:
 
 
 def rank_among(
-    own: npt.NDArray[np.floating], others: npt.NDArray[np.floating], *, tie: float = 0.0
+    own: npt.NDArray[np.floating], others: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.intp]:
-    """Rank of the right answer: how many others score as high or higher; 0 = it comes first.
+    """Rank of the right answer: how many others are as similar or more so; 0 = it comes first.
 
-    Equals rank before it, so that a model that scores everything the same finds nothing.
+    Cosines that differ by no more than `TIE` are equal, and equals rank before the right answer, so
+    that a model for which everything is the same finds nothing.
 
     Args:
-        own: (K,) scores of the right answers.
-        others: (K, N) scores of the wrong ones; -inf for what does not compete.
-        tie: scores that differ by no more than this are equal.
+        own: (K,) cosines of the right answers.
+        others: (K, N) cosines of the wrong ones; -inf for what does not compete.
 
     Returns:
         (K,) integers in [0, N].
     """
-    return np.asarray((others >= own[:, None] - tie).sum(axis=1))
-
-
-def mean_class_accuracy(
-    hits: npt.NDArray[np.float64], totals: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Mean over the classes present of the share of each that is right.
-
-    Args:
-        hits: (..., C) items of each class that are right.
-        totals: (..., C) items of each class.
-
-    Returns:
-        (...), in [0, 1]; NaN where there is no item.
-    """
-    present = totals > 0
-    shares = np.where(present, hits / np.where(present, totals, 1), 0)
-    classes = present.sum(axis=-1)
-    return np.where(classes > 0, shares.sum(axis=-1) / np.maximum(classes, 1), np.nan)
+    return np.asarray((others >= own[:, None] - TIE).sum(axis=1))

@@ -9,6 +9,8 @@ from pycocotools import mask as rle
 
 Box = tuple[float, float, float, float]
 Mask = npt.NDArray[np.bool_]
+Rle = dict[str, Any]
+"""A mask as COCO's compressed run lengths: {"size": [H, W], "counts": bytes}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,8 +19,7 @@ class Region:
 
     Attributes:
         box: (x0, y0, x1, y1) in pixels, inside the picture, right and lower ends exclusive.
-        rle: the mask as COCO's compressed run lengths, {"size": [H, W], "counts": bytes}; None for
-            a box.
+        rle: the mask; None for a box.
         category: index of its class in the list that its source brought, from 0 on; None if it
             says none.
         track: which object of a video it is; None if unknown.
@@ -28,7 +29,7 @@ class Region:
     """
 
     box: Box
-    rle: dict[str, Any] | None = None
+    rle: Rle | None = None
     category: int | None = None
     track: int | None = None
     source_id: int | str | None = None

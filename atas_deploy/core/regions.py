@@ -9,15 +9,14 @@ K regions, H W pixels, h w grid, D embedding width
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.core.errors import InputError
 from atas_deploy.core.geometry import Size
+from atas_deploy.core.vectors import Float, unit
 
-Float = TypeVar("Float", np.float32, np.float64)
 FloatArray = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -45,7 +44,7 @@ def pool_boxes(
     """
     (h, w), (height, width) = dense.shape[:2], size
     cells = check_boxes(boxes) * [w, h, w, h] / [width, height, width, height]
-    return _normalise(roi_align(dense, cells))
+    return unit(roi_align(dense, cells))
 
 
 def pool_masks(dense: npt.NDArray[Float], masks: Mask | Sequence[Mask]) -> npt.NDArray[Float]:
@@ -69,7 +68,7 @@ def pool_masks(dense: npt.NDArray[Float], masks: Mask | Sequence[Mask]) -> npt.N
     shares = np.zeros((len(masks), h * w), dense.dtype)
     for share, mask in zip(shares, masks, strict=True):
         share[:] = _mask_cells(mask, (h, w)).ravel()
-    return _normalise(shares @ dense.reshape(-1, width))
+    return unit(shares @ dense.reshape(-1, width))
 
 
 def roi_align(dense: npt.NDArray[Float], boxes: npt.ArrayLike) -> npt.NDArray[Float]:
@@ -182,10 +181,3 @@ def _bicubic_axis(old: int, new: int) -> tuple[npt.NDArray[np.intp], FloatArray]
     far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
     weights = np.where(distance <= 1, near, far)
     return np.clip(whole[:, None] + _TAPS, 0, old - 1), weights
-
-
-def _normalise(vectors: npt.NDArray[Float]) -> npt.NDArray[Float]:
-    """(K, D) to unit length; zeros stay zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.maximum(lengths, 1e-12)
-    return vectors

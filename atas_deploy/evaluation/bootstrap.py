@@ -140,5 +140,7 @@ def _interval(value: float, sample: FloatArray) -> tuple[float, float]:
 
 def _p_value(value: float, sample: FloatArray) -> float:
     known = sample[~np.isnan(sample)]
+    if not known.size:
+        return 1.0
     beyond = (np.abs(known - known.mean()) >= abs(value)).sum()
     return float((beyond + 1) / (len(known) + 1))

@@ -2,21 +2,21 @@
 
 A folder holds `JPEGImages/SEQUENCE/00000.jpg …` and `Annotations/SEQUENCE/00000.png …`; both may
 have a folder of a resolution, such as `480p`, in between. The values of a PNG are objects, 0 is
-background. DAVIS 2016 has one object, which it writes as 255: so 255 is object 1 where a sequence
-has no other value, and void where it has.
+background. DAVIS 2016 has one object, which it writes as 255: so 255 is object 1 where the first
+mask that is not empty has no other value, and void otherwise, unless it has a word of its own.
 
 DAVIS names no classes: words come from a file, or object i is class i of one list.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.class_spec import shorten
 from atas_deploy.core.errors import AnnotationError, InputError
 from atas_deploy.core.geometry import Size
 from atas_deploy.evaluation.truth import VOID, LabelMap
@@ -88,42 +88,58 @@ def davis_clips(
             if name not in found:
                 raise InputError(f'The sequence "{name}" is not in {folder / where}; check both.')
         objects = None if words is None else words[name]
-        clip = _davis_clip(name, pictures[name], masks[name], objects, classes or 0)
-        clips.append(replace(clip, frames=partial(_first, clip.frames, max_frames)))
+        frames, maps = _frames_and_maps(pictures[name], masks[name])
+        clips.append(_davis_clip(name, frames[:max_frames], maps, objects, classes or 0))
     return clips
 
 
-def _davis_clip(
-    name: str,
-    pictures: Path,
-    masks: Path,
-    objects: Mapping[int, str | None] | None,
-    classes: int,
-) -> Clip:
+def _frames_and_maps(pictures: Path, masks: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The frames of a sequence, and the masks by the frame's name without suffix.
+
+    Raises:
+        InputError: there are none, or a mask has no frame.
+    """
     frames = _files(pictures, IMAGE_SUFFIXES)
     maps = {path.stem: path for path in _files(masks, {".png"})}
     if extra := sorted(maps.keys() - {path.stem for path in frames}):
         raise AnnotationError(f"{maps[extra[0]]} has no frame in {pictures}; add it.")
+    return frames, maps
+
+
+def _davis_clip(
+    name: str,
+    frames: Sequence[Path],
+    maps: Mapping[str, Path],
+    objects: Mapping[int, str | None] | None,
+    classes: int,
+) -> Clip:
     words = None
     label_of: dict[int, int] = {i: i for i in range(1, classes + 1)}
     if objects is not None:
         words = tuple(dict.fromkeys(word for word in objects.values() if word))
         label_of = {i: words.index(word) + 1 if word else VOID for i, word in objects.items()}
-    binary: list[bool] = []  # known when the first mask is asked for
+
+    @cache
+    def labels() -> dict[int, int]:
+        return _with_binary(label_of, (maps[path.stem] for path in frames if path.stem in maps))
 
     def truth(index: int, size: Size) -> LabelMap | None:
-        if frames[index].stem not in maps:
-            return None
-        if not binary:
-            binary.append(_is_binary(maps.values()))
-        labels = label_of | {0: 0, _BINARY: label_of.get(1, _BINARY) if binary[0] else VOID}
-        return _read(maps[frames[index].stem], size, labels)
+        path = maps.get(frames[index].stem)
+        return None if path is None else _read(path, size, labels())
 
     return Clip(name, lambda: map(read_image, frames), words, truth)
 
 
-def _first(frames: Callable[[], Iterator[Image]], count: int | None) -> Iterator[Image]:
-    return islice(frames(), count)
+def _with_binary(label_of: Mapping[int, int], maps: Iterable[Path]) -> dict[int, int]:
+    """Labels of all values of a sequence, also of 0 and 255.
+
+    The masks are read until one is not empty, which most often is the first.
+    """
+    values = (set(np.unique(read_label_map(path)).tolist()) - {0} for path in maps)
+    if next(filter(None, values), None) != {_BINARY}:
+        return {0: 0, _BINARY: VOID, **label_of}
+    whole = label_of.get(_BINARY, label_of.get(1))
+    return {0: 0} if whole is None else {0: 0, _BINARY: whole}
 
 
 def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> LabelMap:
@@ -136,20 +152,14 @@ def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> LabelMap:
     labels = np.full(values.shape, VOID, np.uint16)
     for value in np.unique(values).tolist():
         if value not in label_of:
+            named = [str(i) for i, label in sorted(label_of.items()) if label not in (0, VOID)]
             raise AnnotationError(
-                f"{path} has the object {value}, for which there is no word; add a word or, to "
-                "leave it out, an empty one."
+                f"{path} has the object {value}, but its sequence has words for "
+                f"{shorten(', '.join(named) or 'none')} only; add a word or, to leave it out, an "
+                "empty one."
             )
         labels[values == value] = label_of[value]
     return labels
-
-
-def _is_binary(maps: Iterable[Path]) -> bool:
-    """Whether 255 is the only object of a sequence."""
-    found: set[int] = set()
-    for path in maps:
-        found |= set(np.unique(read_label_map(path)).tolist()) - {0}
-    return found == {_BINARY}
 
 
 def _sequences(folder: Path) -> dict[str, Path]:

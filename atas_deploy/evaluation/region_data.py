@@ -9,37 +9,38 @@ from atas_deploy.core.classes import parse_classes
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.region import Region
 from atas_deploy.evaluation.truth import plain_name
-from atas_deploy.media.annotations import CocoFile, CocoImage, PanopticFile
+from atas_deploy.media.annotations import CocoFile, CocoImage, Faults, PanopticFile
 from atas_deploy.media.images import read_image
 from atas_deploy.runtime.encode import Image
 
-MIN_SIDE = 8
-"""Regions whose box is narrower or lower than this in pixels do not count, as in CLIPSelf."""
+AREAS = (8**2, 1024**2)
+"""Regions whose box has fewer or more pixels than this do not count, as in CLIPSelf."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class LabelledPicture:
     """A picture with the regions that count.
 
     Attributes:
         name: its file name.
         image: (H, W, 3) uint8 RGB.
         things, stuff: regions, each with its category.
-        small, crowd: how many were left out because of their size, and as crowds.
+        sized, crowd: how many were left out because of their size, and as crowds.
     """
 
     name: str
     image: Image
     things: tuple[Region, ...]
     stuff: tuple[Region, ...]
-    small: int
+    sized: int
     crowd: int
 
 
 class RegionData:
     """Pictures in a folder with annotations of COCO's.
 
-    Crowd regions do not count, nor do those whose box is under 8 pixels wide or high.
+    Crowd regions do not count (CLIPSelf's code takes them for any other), nor do those whose box is
+    under 8² or over 1024² pixels.
 
     Args:
         images: folder of the pictures.
@@ -47,12 +48,14 @@ class RegionData:
         pngs: folder of its PNGs; None = the one named as the JSON.
         instances: COCO's instances JSON.
         max_images: take the first so many pictures; None = all.
+        any_size: whether boxes of all sizes count.
 
     Attributes:
         path: of the annotations.
         images: the pictures.
         categories: what `Region.category` counts.
         has_stuff: whether some category is no thing.
+        faults: annotations that were left out, as nothing of them can be seen.
 
     Raises:
         ConfigError: neither or both files are given.
@@ -67,17 +70,21 @@ class RegionData:
         pngs: Path | None = None,
         instances: Path | None = None,
         max_images: int | None = None,
+        any_size: bool = False,
     ) -> None:
         if (panoptic is None) == (instances is None):
             raise ConfigError("Give annotations: either --panoptic or --instances.")
         if panoptic is None and pngs is not None:
             raise ConfigError("PNGs belong to --panoptic; leave --pngs out with --instances.")
         self._folder = images
+        self._areas = (0, float("inf")) if any_size else AREAS
         self._file: PanopticFile | CocoFile
+        self.faults = Faults()
         if panoptic is not None:
             self.path, self._file = panoptic, PanopticFile.open(panoptic, pngs)
         elif instances is not None:
             self.path, self._file = instances, CocoFile.open(instances)
+            self.faults = self._file.faults
         self.images: Sequence[CocoImage] = self._file.images[:max_images]
         self.categories = self._file.categories
         self.has_stuff = not all(category.thing for category in self.categories)
@@ -86,11 +93,11 @@ class RegionData:
         """Number of pictures."""
         return len(self.images)
 
-    def __iter__(self) -> Iterator[Labelled]:
+    def __iter__(self) -> Iterator[LabelledPicture]:
         """The pictures in the order of the file."""
         return (self.picture(image) for image in self.images)
 
-    def picture(self, image: CocoImage) -> Labelled:
+    def picture(self, image: CocoImage) -> LabelledPicture:
         """Read a picture and its regions.
 
         Raises:
@@ -104,11 +111,11 @@ class RegionData:
                 "that were annotated."
             )
         found = self.regions(image)
-        kept = [region for region in found if not region.crowd and min(region.size) >= MIN_SIDE]
+        kept = [region for region in found if not region.crowd and self._fits(region)]
         crowd = sum(region.crowd for region in found)
         things, stuff = self._apart(kept)
-        small = len(found) - crowd - len(kept)
-        return Labelled(image.file_name, pixels, things, stuff, small, crowd)
+        sized = len(found) - crowd - len(kept)
+        return LabelledPicture(image.file_name, pixels, things, stuff, sized, crowd)
 
     def regions(self, image: CocoImage) -> list[Region]:
         """All regions of a picture that have a category.
@@ -143,12 +150,20 @@ class RegionData:
         return ["|".join(spec.synonyms) for spec in specs]
 
     def facts(self) -> dict[str, Any]:
-        """Data and the rule of what counts."""
+        """Data, the rule of what counts, and how many annotations are none."""
+        first = {"first_left_out": self.faults.sentences[0]} if self.faults.count else {}
         return {
             "annotations": str(self.path),
+            "annotations_left_out": self.faults.count,
+            **first,
             "images": str(self._folder),
-            "least_box_side": MIN_SIDE,
+            "box_areas": None if self._areas[0] == 0 else list(self._areas),
         }
+
+    def _fits(self, region: Region) -> bool:
+        height, width = region.size
+        least, most = self._areas
+        return height * width > 0 and least <= height * width <= most
 
     def _apart(self, regions: Sequence[Region]) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         """Things and stuff."""

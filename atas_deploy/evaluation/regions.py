@@ -8,12 +8,17 @@ Five kinds of regions are measured in one pass over each picture:
     crops          things' boxes cut out, through the class token
     both           geometric mean of the probabilities of boxes and crops
 
-All categories compete for each region. Top-k accuracy is the mean over the classes present of the
-share of their regions whose own class is among the k most probable; equals count against. The logit
-scale changes no order, so no accuracy either. Crowd regions do not count, nor do those whose box is
-under 8 pixels wide or high.
+All categories compete for each region, each by its most similar word. Top-k accuracy is the mean
+over the classes present of the share of their regions whose own class is among the k most similar;
+equals count against, see `core.metrics.rank_among`. The order of cosines (of both: of their
+weighted mean) is that of probabilities, whatever the logit scale, and is not lost where those round
+to 0.
 
-Source: Wu et al., "CLIPSelf", ICLR 2024, section 4.1.
+Regions count if their box has 8² to 1024² pixels, as in CLIPSelf's code, which cuts crops 1.5 times
+as wide and high as the box, too. It differs in that crowds count there like any other region, and
+that the box of stuff ends a pixel earlier.
+
+Source: Wu et al., "CLIPSelf", ICLR 2024, section 4.1; its code, `COCOPanopticDataset`.
 
 K regions, C classes, D embedding width
 """
@@ -28,11 +33,11 @@ import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.core.errors import ConfigError, InputError
-from atas_deploy.core.metrics import mean_class_accuracy, rank_among
+from atas_deploy.core.metrics import known_mean, rank_among, ratio
 from atas_deploy.core.region import Region
 from atas_deploy.evaluation.dense_facts import encoder_facts
 from atas_deploy.evaluation.facts import model_facts, template_facts
-from atas_deploy.evaluation.region_data import Labelled, RegionData
+from atas_deploy.evaluation.region_data import LabelledPicture, RegionData
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
 from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.pipeline import ahead
@@ -42,6 +47,20 @@ Embeddings = npt.NDArray[np.float32]
 
 KINDS = ("boxes", "thing_masks", "stuff_masks", "crops", "both")
 TOP = (1, 5)
+
+
+def measure(totals: Counts) -> dict[str, FloatArray]:
+    """Top-1 and Top-5 mean class accuracy of each kind.
+
+    Args:
+        totals: by "boxes_regions" (..., C) and "boxes_top1", "boxes_top5" (..., C), and so on.
+    """
+    kinds = [name.removesuffix("_regions") for name in totals if name.endswith("_regions")]
+    return {
+        f"{kind}_top{k}": known_mean(ratio(totals[f"{kind}_top{k}"], totals[f"{kind}_regions"]))
+        for kind in kinds
+        for k in TOP
+    }
 
 
 class RegionsTask:
@@ -58,6 +77,7 @@ class RegionsTask:
     """
 
     name, unit = "regions", "image"
+    measure = staticmethod(measure)
 
     def __init__(
         self,
@@ -88,8 +108,8 @@ class RegionsTask:
         counted = 0.0
         with closing(ahead(iter(self.data))) as pictures:
             for picture in pictures:
-                self._left_out.update(small=picture.small, crowd=picture.crowd)
-                counts = self._count(picture)
+                self._left_out.update(sized=picture.sized, crowd=picture.crowd)
+                counts = self.count(picture)
                 counted += sum(counts[f"{kind}_regions"].sum() for kind in self.kinds)
                 yield Row(picture.name, counts)
                 advance()
@@ -98,10 +118,6 @@ class RegionsTask:
                 f"{self.data.path} has no region that counts ({', '.join(self.kinds)}) in "
                 f"{len(self.data)} pictures; check it, or ask for other kinds of regions."
             )
-
-    def measure(self, totals: Counts) -> dict[str, FloatArray]:
-        """Accuracies, see the module's `measure`."""
-        return measure(totals)
 
     def facts(self) -> dict[str, Any]:
         """Model, words, data, settings, and what was left out."""
@@ -128,27 +144,19 @@ class RegionsTask:
             if any(totals[f"{kind}_regions"][index] for kind in self.kinds)
         ]
 
-    def _count(self, picture: Labelled) -> dict[str, FloatArray]:
-        """Regions and hits of a picture by kind and class."""
+    def count(self, picture: LabelledPicture) -> dict[str, FloatArray]:
+        """Regions and hits of a picture by kind and class, see `count_hits`."""
         counts: dict[str, FloatArray] = {}
-        scored = self._scores(picture)
+        embedded = self._embed(picture)
         for kind in self.kinds:
             regions = picture.stuff if kind == "stuff_masks" else picture.things
             if kind.endswith("masks"):
                 regions = tuple(region for region in regions if region.rle is not None)
             truth = np.array([region.category for region in regions], np.intp)
-            counts |= count_hits(kind, scored[kind], truth)
+            counts |= count_hits(kind, class_cosines(self.classifier, embedded[kind]), truth)
         return counts
 
-    def _scores(self, picture: Labelled) -> dict[str, FloatArray]:
-        """Probabilities (K, C) of the regions of each kind."""
-        embeddings = self._embed(picture)
-        return {
-            kind: self.classifier.scores(embeddings[kind])[:, 1:].astype(np.float64)
-            for kind in self.kinds
-        }
-
-    def _embed(self, picture: Labelled) -> dict[str, Embeddings]:
+    def _embed(self, picture: LabelledPicture) -> dict[str, Embeddings]:
         """Embeddings (K, D) of the regions of each kind; the encoder runs once."""
         boxes = [replace(region, rle=None) for region in picture.things]
         found: dict[str, Embeddings] = {}
@@ -169,26 +177,27 @@ class RegionsTask:
         return self.classifier.embed_dense(encoded, masks)
 
 
-def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Top-1 and Top-5 mean class accuracy of each kind.
+def class_cosines(classifier: RegionClassifier, embeddings: Embeddings) -> Embeddings:
+    """Cosine of each class's most similar word.
 
     Args:
-        totals: by "boxes_regions" (..., C) and "boxes_top1", "boxes_top5" (..., C), and so on.
+        classifier: with words for every class, and without background.
+        embeddings: (K, D) of its regions.
+
+    Returns:
+        (K, C).
     """
-    kinds = [kind for kind in KINDS if f"{kind}_regions" in totals]
-    return {
-        f"{kind}_top{k}": mean_class_accuracy(totals[f"{kind}_top{k}"], totals[f"{kind}_regions"])
-        for kind in kinds
-        for k in TOP
-    }
+    starts = np.unique(classifier.vocabulary.query_class, return_index=True)[1]
+    cosines = classifier.logits(embeddings) / np.float32(classifier.logit_scale)
+    return np.asarray(np.maximum.reduceat(cosines, starts, axis=1))
 
 
-def count_hits(kind: str, scores: FloatArray, truth: npt.NDArray[np.intp]) -> dict[str, FloatArray]:
+def count_hits(kind: str, scores: Embeddings, truth: npt.NDArray[np.intp]) -> dict[str, FloatArray]:
     """Regions and hits by class.
 
     Args:
         kind: that the counts are named after.
-        scores: (K, C), the higher the better.
+        scores: (K, C), see `class_cosines`.
         truth: (K,) classes.
 
     Returns:

@@ -132,7 +132,7 @@ def to_markdown(report: Report) -> str:
         rows = [{k: _cell(k, v) for k, v in row.items()} for row in report.table]
         parts += ["## Classes", markdown_table(rows)]
     facts = [
-        f"- {name.replace('_', ' ')}: {_line(fact)}"
+        f"- {name.replace('_', ' ')}: {show_fact(fact)}"
         for name, fact in report.facts.items()
         if fact is not None
     ]
@@ -199,12 +199,12 @@ def _cell(name: str, value: Any) -> str:
     return show(name, value) if isinstance(value, float) else str(value)
 
 
-def _line(fact: Any) -> str:
+def show_fact(fact: Any) -> str:
     """A fact as people write it."""
     if isinstance(fact, Mapping):
-        return ", ".join(f"{name} {_line(value)}" for name, value in fact.items())
+        return ", ".join(f"{name} {show_fact(value)}" for name, value in fact.items())
     if isinstance(fact, list | tuple):
-        return ", ".join(map(_line, fact))
+        return ", ".join(map(show_fact, fact))
     return f"{fact:.6g}" if isinstance(fact, float) else str(fact)
 
 

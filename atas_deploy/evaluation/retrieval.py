@@ -2,8 +2,8 @@
 
 Recall at k is the share of queries whose right answer is among the k nearest of the whole gallery.
 A caption's right answer is its image; an image's is any of its captions, the best of them counts.
-Equal similarities count against. A row is an image with its captions; the bootstrap draws queries,
-and the gallery stays whole.
+Equal similarities count against, see `core.metrics.rank_among`. A row is an image with its
+captions; the bootstrap draws queries, and the gallery stays whole.
 
 Source: Young et al., "From image descriptions to visual denotations", TACL 2014; Karpathy and
 Fei-Fei, "Deep visual-semantic alignments", CVPR 2015 (splits).
@@ -32,8 +32,16 @@ from atas_deploy.runtime.text import TextFeatures
 Features = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.intp]
 
-TIE = 1e-9  # cosines in float64 of equal vectors differ less, of others more
 _AT_ONCE = 4_000_000  # similarities in memory
+
+
+def measure(totals: Counts) -> dict[str, FloatArray]:
+    """Recall at 1, 5 and 10 in both directions.
+
+    Args:
+        totals: "text_to_image" and "image_to_text", (..., 4) each, see `recalls`.
+    """
+    return recalls(totals)
 
 
 class RetrievalTask:
@@ -51,10 +59,11 @@ class RetrievalTask:
 
     Raises:
         ConfigError: no such templates or fit.
-        InputError: a file cannot be used, or no caption has its image.
+        InputError: a file cannot be used, no caption has its image, or two images share a name.
     """
 
     name, unit = "retrieval", "image"
+    measure = staticmethod(measure)
 
     def __init__(
         self,
@@ -71,8 +80,10 @@ class RetrievalTask:
         self._encoders, self._embedder = encoders, encoders.whole(fit=fit)
         self._source = {"images": str(images), "captions": str(captions), "split": split}
         texts = read_captions(captions, split=split)
-        found, self._read = open_stored(images)
-        self._texts = {name: texts[name][:per_image] for name in sorted(texts.keys() & found)}
+        self._stored = open_stored(images)
+        found = sorted(texts.keys() & self._stored.names)
+        self._texts = {name: texts[name][:per_image] for name in found}
+        self._stored.check(found)
         if not self._texts:
             raise InputError(
                 f"None of the {len(texts)} images named in {captions} is in {images}; give the "
@@ -94,10 +105,6 @@ class RetrievalTask:
             found = {"text_to_image": of_texts, "image_to_text": of_image[None]}
             yield Row(name, {kind: count_found(ranks) for kind, ranks in found.items()})
 
-    def measure(self, totals: Counts) -> dict[str, FloatArray]:
-        """Recalls, see the module's `measure`."""
-        return measure(totals)
-
     def facts(self) -> dict[str, Any]:
         """Model, data and settings."""
         return {
@@ -117,7 +124,7 @@ class RetrievalTask:
     def _embed_images(self, advance: Callable[[], None]) -> Features:
         """All images, (N, D)."""
         features = []
-        for feature in self._embedder.stream(self._read(name) for name in self._texts):
+        for feature in self._embedder.stream(self._stored.read(name) for name in self._texts):
             features.append(feature)
             advance()
         return np.stack(features)
@@ -127,15 +134,6 @@ class RetrievalTask:
         tokenizer = self._encoders.bundle.tokenizer()
         prompts = self._templates.prompts
         return TextFeatures(self._encoders.backend, tokenizer, templates=prompts)
-
-
-def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Recall at 1, 5 and 10 in both directions.
-
-    Args:
-        totals: "text_to_image" and "image_to_text", (..., 4) each, see `recalls`.
-    """
-    return recalls(totals)
 
 
 def text_to_image_ranks(images: Features, texts: Features, owner: IntArray) -> IntArray:
@@ -156,7 +154,7 @@ def text_to_image_ranks(images: Features, texts: Features, owner: IntArray) -> I
         rows = np.arange(len(cosines))
         own = cosines[rows, owner[some]]
         cosines[rows, owner[some]] = -np.inf
-        ranks[some] = rank_among(own, cosines, tie=TIE)
+        ranks[some] = rank_among(own, cosines)
     return ranks
 
 
@@ -177,7 +175,7 @@ def image_to_text_ranks(images: Features, texts: Features, owner: IntArray) -> I
         cosines = images[some].astype(np.float64) @ gallery
         mine = owner == np.arange(len(images))[some, None]
         best = np.where(mine, cosines, -np.inf).max(axis=1)
-        ranks[some] = rank_among(best, np.where(mine, -np.inf, cosines), tie=TIE)
+        ranks[some] = rank_among(best, np.where(mine, -np.inf, cosines))
     return ranks
 
 

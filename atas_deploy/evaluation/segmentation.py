@@ -7,11 +7,12 @@ Pixels are summed over all pictures before anything is divided, as mmsegmentatio
 - macc: mean over the classes in the truth of the share of their pixels that is found.
 - aacc: share of all pixels that are right.
 
-Each has a twin "present_": only the classes that occur in a picture compete in it, beside the
-background's words where there are any. A picture with one class and no background is that class.
-
 Background counts as a class, with label 0 in the truth, if results can be background: if it has
 words, or there is a threshold or denoising. Else pixels of label 0 do not count.
+
+Each has a twin "present_": only the classes that occur in a picture compete in it, beside the
+background's words. Where it has none, every pixel gets one of the classes: label 0 does not count,
+neither threshold nor denoising applies, and a picture of one class is that class.
 
 C classes, K of which count: the C, or with background C + 1
 """
@@ -42,6 +43,26 @@ KINDS = {"all": "", "present": "present_"}
 """Which classes compete: prefix of the scores."""
 
 
+def measure(totals: Counts) -> dict[str, FloatArray]:
+    """Scores of sums over pictures, see the module.
+
+    Args:
+        totals: (..., K) pixels: "hits_", "predicted_" and "truth_" of "all" and of "present".
+
+    Source: mmsegmentation, IoUMetric; Everingham et al., "The PASCAL Visual Object Classes
+        Challenge", IJCV 2010 (IoU).
+    """
+    scores = {}
+    for kind, prefix in KINDS.items():
+        areas = _areas(totals, kind)
+        each = iou(areas)
+        scores[f"{prefix}miou"] = known_mean(each)
+        scores[f"{prefix}miou_in_truth"] = known_mean(np.where(areas.truth > 0, each, np.nan))
+        scores[f"{prefix}macc"] = known_mean(class_accuracy(areas))
+        scores[f"{prefix}aacc"] = pixel_accuracy(areas)
+    return scores
+
+
 class SegmentationTask:
     """Segmentation of pictures with label maps, see the module.
 
@@ -55,6 +76,7 @@ class SegmentationTask:
     """
 
     name, unit = "segmentation", "image"
+    measure = staticmethod(measure)
 
     def __init__(self, segmenter: Segmenter, truth: Truth) -> None:
         self._segmenter, self._truth = segmenter, truth
@@ -64,11 +86,12 @@ class SegmentationTask:
         protocol = segmenter.protocol
         finds_background = self._vocabulary.background or protocol.threshold or protocol.denoise
         self._first = 0 if finds_background and truth.has_background else 1
-        self._void_pictures = 0
+        self._void_pictures = 0  # of the last run
         self.total: int | None = len(truth)
 
     def rows(self, advance: Callable[[], None]) -> Iterator[Row]:
         """Count the pixels of each picture in which one counts."""
+        self._void_pictures = 0
         paths = (example.image for example in self._truth)
         with closing(self._segmenter.encoder.stream(paths)) as pictures:
             for example, picture in zip(self._truth, pictures, strict=True):
@@ -80,10 +103,6 @@ class SegmentationTask:
                 else:
                     yield Row(example.name, self._count(truth, picture))
                 advance()
-
-    def measure(self, totals: Counts) -> dict[str, FloatArray]:
-        """Scores, see the module's `measure`."""
-        return measure(totals)
 
     def facts(self) -> dict[str, Any]:
         """Model, words, settings, and what the labels mean."""
@@ -107,7 +126,7 @@ class SegmentationTask:
             {
                 "class": name,
                 **{key: float(values[i]) for key, values in scores.items()},
-                "pixels": int(totals["truth"][i]),
+                "pixels": int(totals["truth_all"][i]),
                 "images": int(totals["images"][i]),
             }
             for i, name in enumerate(names)
@@ -115,55 +134,55 @@ class SegmentationTask:
 
     def _counted(self, truth: LabelMap) -> LabelMap:
         """The labels with 0 as void where background is no class."""
-        return np.where(truth == 0, VOID, truth) if self._first else truth
+        return _without_background(truth) if self._first else truth
 
     def _count(self, truth: LabelMap, picture: Encoded) -> dict[str, npt.ArrayLike]:
         """What a picture adds, (K,) each."""
         classes = len(self._vocabulary.classes)
-        everything = np.arange(1, classes + 1)
-        present = np.setdiff1d(truth, [0, VOID])
+        found = {
+            "all": (truth, self._label(picture, np.arange(1, classes + 1))),
+            "present": self._among_present(truth, picture),
+        }
         counts: dict[str, npt.ArrayLike] = {}
-        for kind, chosen in {"all": everything, "present": present}.items():
-            labels = self._label(picture, chosen)
-            areas = count_areas(truth, labels, classes=classes + 1, void=VOID)
+        for kind, pair in found.items():
+            areas = count_areas(*pair, classes=classes + 1, void=VOID)
             counts[f"hits_{kind}"] = areas.hits[self._first :]
             counts[f"predicted_{kind}"] = areas.predicted[self._first :]
-        counts["truth"] = areas.truth[self._first :]
-        counts["images"] = areas.truth[self._first :] > 0
-        return counts
+            counts[f"truth_{kind}"] = areas.truth[self._first :]
+        return counts | {"images": np.asarray(counts["truth_all"]) > 0}
 
-    def _label(self, picture: Encoded, chosen: LabelMap) -> LabelMap:
-        """Labels of a picture in which only some of the classes compete."""
-        if not len(chosen) or (len(chosen) == 1 and not self._vocabulary.background):
-            return np.full(picture.size, chosen[0] if len(chosen) else 0)
+    def _among_present(self, truth: LabelMap, picture: Encoded) -> tuple[LabelMap, LabelMap]:
+        """What counts, and the labels of a picture in which only its own classes compete."""
+        present = np.setdiff1d(truth, [0, VOID])
+        if self._vocabulary.background:
+            return truth, self._label(picture, present)
+        truth = _without_background(truth)
+        if len(present) == 1:
+            return truth, np.full(picture.size, present[0])
+        return truth, self._label(picture, present, least=0.0)
+
+    def _label(self, picture: Encoded, chosen: LabelMap, *, least: float | None = None) -> LabelMap:
+        """Labels of a picture in which only some of the classes compete.
+
+        Args:
+            picture: with its features.
+            chosen: the classes; none = all is background.
+            least: threshold and denoising; None = the segmenter's.
+        """
+        if not len(chosen):
+            return np.zeros(picture.size, int)
         specs = [self._vocabulary.classes[i - 1] for i in chosen.tolist()]
-        self._segmenter.set_classes(
-            ["|".join(spec.synonyms) for spec in specs],
-            background=list(self._vocabulary.background) or "none",
-        )
-        found: LabelMap = np.array([0, *chosen])[self._segmenter.label(picture).labels]
+        words = ["|".join(spec.synonyms) for spec in specs]
+        background = list(self._vocabulary.background) or "none"
+        with self._segmenter.using(words, background=background):
+            labels = self._segmenter.label(picture, threshold=least, denoise=least).labels
+        found: LabelMap = np.array([0, *chosen])[labels]
         return found
 
 
-def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Scores of sums over pictures, see the module.
-
-    Args:
-        totals: (..., K) pixels: "truth", and "hits_" and "predicted_" of "all" and "present".
-
-    Source: mmsegmentation, IoUMetric; Everingham et al., "The PASCAL Visual Object Classes
-        Challenge", IJCV 2010 (IoU).
-    """
-    scores = {}
-    for kind, prefix in KINDS.items():
-        areas = _areas(totals, kind)
-        each = iou(areas)
-        scores[f"{prefix}miou"] = known_mean(each)
-        scores[f"{prefix}miou_in_truth"] = known_mean(np.where(areas.truth > 0, each, np.nan))
-        scores[f"{prefix}macc"] = known_mean(class_accuracy(areas))
-        scores[f"{prefix}aacc"] = pixel_accuracy(areas)
-    return scores
+def _without_background(truth: LabelMap) -> LabelMap:
+    return np.where(truth == 0, VOID, truth)
 
 
 def _areas(totals: Counts, kind: str) -> Areas:
-    return Areas(totals[f"hits_{kind}"], totals[f"predicted_{kind}"], totals["truth"])
+    return Areas(*(totals[f"{what}_{kind}"] for what in ("hits", "predicted", "truth")))

@@ -2,24 +2,28 @@
 
 Dense features are measured at each size. Crops are cut out of the picture as it is and resized to
 what the class token was trained at, whatever the size of the sweep: they are measured once, and
-their line is flat.
+their line is flat. Accuracies are those of `evaluation.regions`. A model is opened once, and a
+picture read once a model.
 
 Source: Wu et al., "CLIPSelf", ICLR 2024, figures 3a and A1.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.geometry import check_short_side
 from atas_deploy.evaluation.bootstrap import CONFIDENCE, Score
-from atas_deploy.evaluation.region_data import RegionData
-from atas_deploy.evaluation.regions import RegionsTask
-from atas_deploy.evaluation.report import markdown_table, plain, show, show_interval
-from atas_deploy.evaluation.task import Report, run_task
+from atas_deploy.evaluation.region_data import LabelledPicture, RegionData
+from atas_deploy.evaluation.regions import TOP, RegionsTask, class_cosines, count_hits
+from atas_deploy.evaluation.report import markdown_table, plain, show, show_fact, show_interval
+from atas_deploy.evaluation.rows import FloatArray
+from atas_deploy.evaluation.task import run_task
 from atas_deploy.models import open_model
 from atas_deploy.runtime.regions import RegionClassifier
 
@@ -44,6 +48,44 @@ class Curve:
     crops: dict[str, Score]
 
 
+class SizesTask(RegionsTask):
+    """Accuracy of boxes by dense features of each size, and by crops: scores such as "448_top1".
+
+    Args:
+        classifier: as for `RegionsTask`; its own short side does not matter.
+        data: pictures with labelled boxes.
+        short_sides: of the encoder's input in pixels.
+
+    Raises:
+        ConfigError: the classifier has other classes than the data, or cannot take a size.
+    """
+
+    name = "sweep"
+
+    def __init__(
+        self, classifier: RegionClassifier, data: RegionData, *, short_sides: Sequence[int]
+    ) -> None:
+        super().__init__(classifier, data, kinds=[CROPS])
+        window, stride = classifier.protocol.window, classifier.protocol.stride
+        self._sizes = {
+            str(side): classifier.encoders.dense(short_side=side, window=window, stride=stride)
+            for side in short_sides
+        }
+        self.kinds = (CROPS, *self._sizes)
+
+    def count(self, picture: LabelledPicture) -> dict[str, FloatArray]:
+        """Boxes and hits of a picture by size and class, see `count_hits`."""
+        boxes = [replace(region, rle=None) for region in picture.things]
+        truth = np.array([region.category for region in boxes], np.intp)
+        embedded = {CROPS: self.classifier.embed_crops(picture.image, boxes)}
+        for size, encoder in self._sizes.items():
+            embedded[size] = self.classifier.embed_dense(encoder(picture.image), boxes)
+        counts: dict[str, FloatArray] = {}
+        for kind, vectors in embedded.items():
+            counts |= count_hits(kind, class_cosines(self.classifier, vectors), truth)
+        return counts
+
+
 class Sweep:
     """A sweep over sizes, for a model or several.
 
@@ -53,11 +95,12 @@ class Sweep:
         short_sides: of the encoder's input in pixels.
         classes: words for the categories, see `RegionData.words`.
         readout: how dense features are read; None = each bundle's own.
+        crop_scale: factor on both sides of the box that is cut out.
         tell: called with one line when a model must be exported first.
         settings: of `RegionClassifier`, but the short side.
 
     Attributes:
-        total: pictures to be read, over all sizes and models.
+        total: pictures to be read, over all models.
 
     Raises:
         ConfigError: no size or a size that a model cannot take, or a setting cannot be used.
@@ -72,6 +115,7 @@ class Sweep:
         short_sides: Sequence[int] = SHORT_SIDES,
         classes: str | Sequence[str] | None = None,
         readout: str | None = None,
+        crop_scale: float = 1.5,
         tell: Callable[[str], None] | None = None,
         **settings: Any,
     ) -> None:
@@ -79,13 +123,13 @@ class Sweep:
             raise ConfigError("Got no model or no short side to measure; give one at least.")
         self._data, self._words = data, data.words(classes)
         self._short_sides = sorted({*short_sides})
-        self._settings = settings
+        self._settings = {"crop_scale": crop_scale, **settings}
         self._bundles = {_title(m): open_model(m, readout=readout, tell=tell) for m in models}
         for bundle in self._bundles.values():
             manifest = bundle.manifest
             for side in self._short_sides:
                 check_short_side(side, multiple=manifest.multiple, cell=manifest.cell)
-        self.total = len(data) * len(self._bundles) * (len(self._short_sides) + 1)
+        self.total = len(data) * len(self._bundles)
 
     def run(
         self,
@@ -105,23 +149,15 @@ class Sweep:
             InputError: an annotation cannot be used, or no region counts.
             BackendError: the engine fails.
         """
-        bootstrap = {"replicates": replicates, "seed": seed}
-        return [
-            self._curve(title, bundle, lambda task: run_task(task, advance=advance, **bootstrap))
-            for title, bundle in self._bundles.items()
-        ]
-
-    def _curve(self, title: str, bundle: Bundle, run: Callable[[RegionsTask], Report]) -> Curve:
-        crops = run(self._task(bundle, CROPS, short_side=None))
-        dense = {
-            side: run(self._task(bundle, DENSE, short_side=side)).scores
-            for side in self._short_sides
-        }
-        return Curve(title, _without_size(crops.facts), dense, crops.scores)
-
-    def _task(self, bundle: Bundle, kind: str, *, short_side: int | None) -> RegionsTask:
-        classifier = RegionClassifier(bundle, self._words, short_side=short_side, **self._settings)
-        return RegionsTask(classifier, self._data, kinds=[kind])
+        curves = []
+        for title, bundle in self._bundles.items():
+            classifier = RegionClassifier(bundle, self._words, **self._settings)
+            task = SizesTask(classifier, self._data, short_sides=self._short_sides)
+            report = run_task(task, advance=advance, replicates=replicates, seed=seed)
+            dense = {side: _named(DENSE, str(side), report.scores) for side in self._short_sides}
+            crops = _named(CROPS, CROPS, report.scores)
+            curves.append(Curve(title, _without_size(report.facts), dense, crops))
+        return curves
 
 
 def to_json(curves: Sequence[Curve], *, replicates: int, seed: int) -> dict[str, Any]:
@@ -137,10 +173,13 @@ def to_json(curves: Sequence[Curve], *, replicates: int, seed: int) -> dict[str,
                     "model": curve.model,
                     "facts": curve.facts,
                     "dense": [
-                        {"short_side": side, "scores": _numbers(scores)}
+                        {
+                            "short_side": side,
+                            "scores": {name: asdict(score) for name, score in scores.items()},
+                        }
                         for side, scores in curve.dense.items()
                     ],
-                    "crops": _numbers(curve.crops),
+                    "crops": {name: asdict(score) for name, score in curve.crops.items()},
                 }
                 for curve in curves
             ],
@@ -166,8 +205,10 @@ def _fact_lines(curves: Sequence[Curve], name: str) -> list[str]:
     facts = [curve.facts.get(name) for curve in curves]
     title = name.replace("_", " ")
     if all(fact == facts[0] for fact in facts):
-        return [f"- {title}: {facts[0]}"]
-    return [f"- {title} of {c.model}: {fact}" for c, fact in zip(curves, facts, strict=True)]
+        return [f"- {title}: {show_fact(facts[0])}"] if facts[0] is not None else []
+    return [
+        f"- {title} of {c.model}: {show_fact(fact)}" for c, fact in zip(curves, facts, strict=True)
+    ]
 
 
 def _rows(curve: Curve) -> Iterator[dict[str, str]]:
@@ -185,11 +226,9 @@ def _row(model: str, features: str, scores: dict[str, Score]) -> dict[str, str]:
     return row
 
 
-def _numbers(scores: dict[str, Score]) -> dict[str, dict[str, float]]:
-    return {
-        name: {"value": score.value, "low": score.low, "high": score.high}
-        for name, score in scores.items()
-    }
+def _named(name: str, kind: str, scores: dict[str, Score]) -> dict[str, Score]:
+    """The scores of a kind, by another name."""
+    return {f"{name}_top{k}": scores[f"{kind}_top{k}"] for k in TOP}
 
 
 def _without_size(facts: dict[str, Any]) -> dict[str, Any]:

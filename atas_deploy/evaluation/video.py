@@ -19,12 +19,14 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.core.class_spec import shorten
+from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.metrics import count_areas, iou, ratio
 from atas_deploy.evaluation.clips import Clip
 from atas_deploy.evaluation.dense_facts import segmenter_facts
@@ -36,17 +38,36 @@ from atas_deploy.runtime.segment import Segmenter
 Image = npt.NDArray[np.uint8]
 
 
+def measure(totals: Counts) -> dict[str, FloatArray]:
+    """Scores of sums over videos, see the module.
+
+    Args:
+        totals: "j" and "objects" (..., K): sum of the objects' means, and their number; "flicker"
+            (..., 3): pixels that changed class, pixels that stayed as they were, all pixels.
+    """
+    changed, still, pixels = np.moveaxis(totals["flicker"], -1, 0)
+    return {
+        "j": ratio(totals["j"].sum(-1), totals["objects"].sum(-1)),
+        "flicker": ratio(changed, still),
+        "still": ratio(still, pixels),
+    }
+
+
 class VideoTask:
     """Masks of videos, see the module.
 
     Args:
-        segmenter: with all settings; clips with words of their own change its class list.
+        segmenter: with all settings, and the classes of clips without words of their own.
         clips: the videos.
         every: segment each N-th frame only; those between keep its masks.
         smooth: weight of the past in the average of features, see `Segmenter.stream`.
+
+    Raises:
+        ConfigError: the words of a clip cannot be used.
     """
 
     name, unit = "video", "video"
+    measure = staticmethod(measure)
 
     def __init__(
         self, segmenter: Segmenter, clips: Sequence[Clip], *, every: int = 1, smooth: float = 0.0
@@ -57,18 +78,20 @@ class VideoTask:
         self._names = tuple(dict.fromkeys(self._own)) or segmenter.vocabulary.names
         self._facts = segmenter_facts(segmenter)
         self.total: int | None = len(clips)
+        for clip in clips:  # before anything is segmented
+            try:
+                with self._words(clip):
+                    pass
+            except ConfigError as exc:
+                raise ConfigError(f'Sequence "{shorten(clip.name)}": {exc}') from exc
 
     def rows(self, advance: Callable[[], None]) -> Iterator[Row]:
         """Segment each video and count."""
         for clip in self._clips:
-            if clip.words is not None:
-                self._segmenter.set_classes(list(clip.words))
-            yield Row(clip.name, self._count(clip))
+            with self._words(clip):
+                counts = self._count(clip)
+            yield Row(clip.name, counts)
             advance()
-
-    def measure(self, totals: Counts) -> dict[str, FloatArray]:
-        """Scores, see the module's `measure`."""
-        return measure(totals)
 
     def facts(self) -> dict[str, Any]:
         """Model, words, settings."""
@@ -93,6 +116,12 @@ class VideoTask:
             for name, value, count in zip(self._names, each, totals["objects"], strict=True)
             if count
         ]
+
+    def _words(self, clip: Clip) -> AbstractContextManager[None]:
+        """The segmenter with the words of a video."""
+        if clip.words is None:
+            return nullcontext()
+        return self._segmenter.using(list(clip.words))
 
     def _count(self, clip: Clip) -> dict[str, npt.ArrayLike]:
         """What a video adds."""
@@ -121,21 +150,6 @@ class VideoTask:
     def _place(self, clip: Clip, index: int) -> int:
         """Where a class of a video stands among those of all."""
         return index if clip.words is None else self._names.index(clip.words[index])
-
-
-def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Scores of sums over videos, see the module.
-
-    Args:
-        totals: "j" and "objects" (..., K): sum of the objects' means, and their number; "flicker"
-            (..., 3): pixels that changed class, pixels that stayed as they were, all pixels.
-    """
-    changed, still, pixels = np.moveaxis(totals["flicker"], -1, 0)
-    return {
-        "j": ratio(totals["j"].sum(-1), totals["objects"].sum(-1)),
-        "flicker": ratio(changed, still),
-        "still": ratio(still, pixels),
-    }
 
 
 def _kept(clip: Clip, pending: deque[Image]) -> Iterator[Image]:

@@ -15,6 +15,7 @@ _PAPER, _INK, _GREY = (255, 255, 255), (24, 26, 32), (96, 100, 110)
 _FONT_SHARE = 1 / 24  # letter size as a share of a panel's width
 _FONTS = 12, 20  # smallest and largest
 _BAR = 3.0  # length of the colour bar in letter sizes
+_LEAST_WIDTH = 22 * _FONTS[0]  # of a column: room for a caption and a colour bar
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,30 +46,32 @@ class Block:
     panels: Sequence[Panel]
 
 
-def montage(blocks: Sequence[Block], *, columns: int) -> Image:
+def montage(blocks: Sequence[Block], *, room: int) -> Image:
     """Put panels into a grid, a block below the other.
 
     Args:
-        blocks: panels of all must have one size.
-        columns: panels in a row, at most; fewer make rows of about one length.
+        blocks: panels of all must have one size; narrow ones stand in wider columns.
+        room: pixels for the panels of a row; all rows have about one length.
 
     Returns:
         (H, W, 3) uint8 RGB on white.
     """
     height, width = blocks[0].panels[0].image.shape[:2]
+    column = max(width, _LEAST_WIDTH)
     font = min(max(round(width * _FONT_SHARE), _FONTS[0]), _FONTS[1])
     gap, strip = font, 2 * font
     most = max(len(block.panels) for block in blocks)
+    columns = max(1, room // column)
     columns = -(-most // -(-most // columns))  # in rows of about one length
-    total = columns * (width + gap) + gap
+    total = columns * (column + gap) + gap
     parts: list[Image] = []
     for block in blocks:
         parts.append(_line(block.heading, (strip + gap, total), font=round(1.2 * font), left=gap))
         for first in range(0, len(block.panels), columns):
             row = _paper((strip + height, total))
             for place, panel in enumerate(block.panels[first : first + columns]):
-                left = gap + place * (width + gap)
-                row[:strip, left : left + width] = _caption(panel, (strip, width), font=font)
+                left = gap + place * (column + gap)
+                row[:strip, left : left + column] = _caption(panel, (strip, column), font=font)
                 row[strip:, left : left + width] = panel.image
             parts.append(row)
     parts.append(_paper((gap, total)))

@@ -1,8 +1,7 @@
 """Name tags on pictures: where there is room for each, and how it looks.
 
 A tag never leaves the picture, covers no other tag and hides no small region but its own. A text
-that finds no place gives way to a shorter one, and at last to none; so do the last ones where tags
-would cover too much of the picture.
+that finds no place gives way to a shorter one, and at last to none.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +21,8 @@ _OPACITY = 0.88
 _HIDDEN = 0.4  # share of a region that the tag of another may cover
 _LONGEST = 0.6  # of the picture's width
 _TRIED = 500  # tags; a picture has no room for more
-_COVERED = 0.2  # share of the picture that tags may cover,
-_ALWAYS = 8  # unless there are no more than these
 _CROWD = 25  # regions beyond which a name rather stays inside its box than whole
 _LEAST = 3  # font sizes of room for a name that is cut short
-_GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, lie evenly
 _DARK, _LIGHT = (16, 18, 22), (250, 250, 252)
 
 
@@ -88,7 +84,8 @@ def place_tags(
     room = _Room(boxes, size=size, taken=taken)
     longest = round(_LONGEST * size[1])
     placed = []
-    for i in _order(room.areas[: len(tags)])[:_TRIED]:
+    order = np.argsort(-room.areas[: len(tags)], kind="stable").tolist()
+    for i in order[:_TRIED]:
         for text, places in _attempts(tags[i], font, longest=longest, crowd=len(tags) > _CROWD):
             if place := room.take(i, places, (_width(text, font), _height(font))):
                 placed.append(PlacedTag(text, tags[i].color, place))
@@ -105,13 +102,6 @@ def draw_tag(image: npt.NDArray[np.uint8], tag: PlacedTag, *, font: int) -> None
     part = image[top:bottom, left:right]
     _lay(part, tag.color, box, _OPACITY)
     _lay(part, _DARK if _is_bright(tag.color) else _LIGHT, letters(size, tag.text, start, font), 1)
-
-
-def _order(areas: npt.NDArray[np.float64]) -> list[int]:
-    """Regions from large to small; those of one size so that the first of them are spread out."""
-    spread = np.arange(len(areas)) * _GOLDEN % 1
-    order: list[int] = np.lexsort((spread, -np.round(areas))).tolist()
-    return order
 
 
 def _attempts(
@@ -151,21 +141,17 @@ class _Room:
         self.areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         self._boxes, self._size = boxes, size
         self._taken = np.array([taken], np.float64)
-        self._left = _COVERED * size[0] * size[1]  # pixels
 
     def take(
         self, index: int, places: Iterable[tuple[int, int]], size: tuple[int, int]
     ) -> Rect | None:
         """Take the first place that is free for a tag of (width, height); None = there is none."""
         width, height = size
-        if self._left < width * height and len(self._taken) > _ALWAYS:
-            return None
         for left, top in places:
             x = min(max(left, 0), self._size[1] - width)
             rect = x, top, x + width, top + height
             if x >= 0 and top >= 0 and rect[3] <= self._size[0] and self._is_free(rect, index):
                 self._taken = np.vstack([self._taken, rect])
-                self._left -= width * height
                 return rect
         return None
 

@@ -24,6 +24,7 @@ class ImageEmbedder:
     Args:
         backend: the engine.
         size: S, side of the encoder's square input in pixels.
+        width: D.
         fit: how a picture becomes that square, by open_clip's names: "shortest" (CLIP's own: the
             shorter side gets S pixels, the middle is cut out), "longest" (the longer side does, the
             rest is filled with the mean colour: CLIPSelf's crops), or "squash" (SigLIP's).
@@ -39,24 +40,25 @@ class ImageEmbedder:
         backend: Backend,
         *,
         size: int,
+        width: int,
         fit: str = "shortest",
         fill: Sequence[float] = (0.5, 0.5, 0.5),
         batch_size: int = 1,
     ) -> None:
         check_choice("fit", fit, FITS)
-        self.size, self.fit, self.batch_size = size, fit, batch_size
+        self.size, self.width, self.fit, self.batch_size = size, width, fit, batch_size
         self._backend = backend
         self._fill = np.round(255 * np.asarray(fill)).astype(np.uint8)
 
     def __call__(self, images: Iterable[Image | str | Path]) -> npt.NDArray[np.float32]:
-        """Embed images: (N, D) float32, L2-normalised; (0, 0) if there are none.
+        """Embed images: (N, D) float32, L2-normalised.
 
         Raises:
             InputError: an item is no readable path or (H, W, 3) uint8 array.
             BackendError: the engine fails.
         """
         found = list(self.stream(images))
-        return np.stack(found) if found else np.zeros((0, 0), np.float32)
+        return np.stack(found) if found else np.zeros((0, self.width), np.float32)
 
     def stream(self, images: Iterable[Image | str | Path]) -> Iterator[npt.NDArray[np.float32]]:
         """Embed images as they come, a batch at a time: (D,) float32 each.

@@ -9,7 +9,7 @@ from atas_deploy.core.bundle import Bundle
 from atas_deploy.models import open_model
 from atas_deploy.runtime.embed import ImageEmbedder
 from atas_deploy.runtime.encode import ImageEncoder
-from atas_deploy.runtime.settle import check_batch_size, check_choice
+from atas_deploy.runtime.settle import check_batch_size, check_choice, check_whole
 from atas_deploy.runtime.text import TextFeatures
 from atas_deploy.runtime.text_store import TextStore
 from atas_deploy.runtime.windows import fit_windows
@@ -80,11 +80,13 @@ class Encoders:
             ConfigError: a length that the model cannot take.
         """
         manifest = self.bundle.manifest
+        if short_side is None:
+            short_side = manifest.short_side
         grid = {"cell": manifest.cell, "multiple": manifest.multiple}
         return ImageEncoder(
             self.backend,
             **grid,
-            short_side=short_side or manifest.short_side,
+            short_side=check_whole("short side", short_side, "a whole number of pixels above 0"),
             windows=fit_windows(window, stride, merge=merge, **grid),
             batch_size=self.batch_size,
         )
@@ -103,7 +105,8 @@ class Encoders:
         return ImageEmbedder(
             self.backend,
             size=side,
-            fit=fit or self.bundle.resize_mode,
+            width=manifest.embed_dim,
+            fit=self.bundle.resize_mode if fit is None else fit,
             fill=manifest.mean,
             batch_size=self.batch_size,
         )

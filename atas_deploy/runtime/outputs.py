@@ -72,8 +72,12 @@ class OutputFolder:
         """
         video = source.kind == "video"
         suffixes = self._video_suffixes() if video else self._image_suffixes(size)
+        return {kind: self.path_of(source, end) for kind, end in suffixes.items()}
+
+    def path_of(self, source: Source, end: str) -> Path:
+        """The file of a source whose name has an end such as ".overlay.jpg"."""
         stem = self.path / _short_name(source.name)
-        return {kind: stem.with_name(stem.name + end) for kind, end in suffixes.items()}
+        return stem.with_name(stem.name + end)
 
     def _image_suffixes(self, size: tuple[int, int] | None) -> dict[str, str]:
         suffixes = {"labels": ".labels.png"}
@@ -123,8 +127,12 @@ class OutputFolder:
                 raise output_error(path, exc) from exc
         return targets
 
+    def is_input(self, path: Path) -> bool:
+        """Whether a file, or a folder of masks, is an input or holds one."""
+        return os.path.realpath(path) in self._kept
+
     def _refuse_overwrite(self, path: Path, *, force: bool) -> None:
-        if os.path.realpath(path) in self._kept:
+        if self.is_input(path):
             what = "holds inputs" if path.name.endswith(MASKS_SUFFIX) else "is an input"
             raise OutputError(
                 f"{path} {what} and would be replaced by a result; choose another folder with "

@@ -11,8 +11,8 @@ from typing import Any
 from atas_deploy import __version__
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.files import atomic_path
+from atas_deploy.runtime.labeller import Labeller
 from atas_deploy.runtime.options import JobOptions
-from atas_deploy.runtime.regions.classifier import RegionClassifier
 from atas_deploy.runtime.run_files import RunFiles
 from atas_deploy.runtime.segment import Segmenter
 from atas_deploy.runtime.tally import Tally
@@ -35,7 +35,7 @@ def settings_of(segmenter: Segmenter, options: JobOptions) -> Settings:
     return plain
 
 
-def words_of(labeller: Segmenter | RegionClassifier) -> Settings:
+def words_of(labeller: Labeller) -> Settings:
     """The model, the words, and how they are compared."""
     vocabulary, manifest = labeller.vocabulary, labeller.bundle.manifest
     return {

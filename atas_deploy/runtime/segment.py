@@ -5,23 +5,19 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from atas_deploy.backends.base import Backend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.presets import choose_protocol
 from atas_deploy.core.results import Segmentation
-from atas_deploy.core.templates import resolve_templates
-from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.runtime.encode import Encoded, Image
-from atas_deploy.runtime.encoders import Encoders, check_engine
-from atas_deploy.runtime.label import Words, label_picture
+from atas_deploy.runtime.encoders import check_engine
+from atas_deploy.runtime.label import label_picture
+from atas_deploy.runtime.labeller import Labeller
 from atas_deploy.runtime.settle import check_batch_size, settle
 from atas_deploy.runtime.temporal import Smoother
 
 
-class Segmenter:
+class Segmenter(Labeller):
     """Open-vocabulary segmentation with a bundle.
 
     Example:
@@ -69,6 +65,7 @@ class Segmenter:
     Attributes:
         preset: its name, or None.
         row: the class list whose settings were taken from the preset; "" = its general ones.
+        encoders: the model on its engine, which gives encoders of other sizes, too.
         protocol: the settings in use, given ones included.
         encoder: turns a picture into what `label` takes.
 
@@ -107,7 +104,7 @@ class Segmenter:
         batch_size = check_batch_size(batch_size)
         choice = choose_protocol(preset, classes)
         self.preset, self.row = preset, choice.row
-        self.protocol = settle(
+        protocol = settle(
             choice.protocol,
             readout=readout,
             background=background,
@@ -121,11 +118,10 @@ class Segmenter:
             refine=refine,
             logit_scale=logit_scale,
         )
-        vocabulary = build_vocabulary(choice.classes, background=self.protocol.background)
-        self.templates = resolve_templates(self.protocol.templates)
-        self._encoders = Encoders(
+        super().__init__(
             model,
-            readout=self.protocol.readout,
+            choice.classes,
+            protocol=protocol,
             backend=backend,
             device=device,
             batch_size=batch_size,
@@ -133,60 +129,7 @@ class Segmenter:
             progress=progress,
             tell=tell,
         )
-        self.bundle: Bundle = self._encoders.bundle
-        self.backend: Backend = self._encoders.backend
         self.probability = probability
-        self.encoder = self._encoders.dense(
-            short_side=self.protocol.short_side,
-            window=self.protocol.window,
-            stride=self.protocol.stride,
-            merge=self.protocol.merge,
-        )
-        self._text = self._encoders.texts(self.templates.prompts)
-        self._background = self.protocol.background
-        self._words = self._encode_words(vocabulary)
-
-    def set_classes(
-        self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
-    ) -> None:
-        """Change the class list; words seen before cost nothing, no graph is touched.
-
-        The settings stay as they are, also those of a preset that has others for the new list.
-
-        Args:
-            classes: as for the class.
-            background: as for the class; None keeps the rule in use.
-
-        Raises:
-            ConfigError: an argument cannot be used; the old list stays.
-        """
-        rule = self._background if background is None else background
-        self._words = self._encode_words(build_vocabulary(classes, background=rule))
-        self._background = rule
-
-    def _encode_words(self, vocabulary: Vocabulary) -> Words:
-        features = self._text(vocabulary.queries)
-        return Words(vocabulary, np.float32(self.logit_scale) * features.T)
-
-    @property
-    def logit_scale(self) -> float:
-        """Factor on cosine similarities."""
-        return self.protocol.logit_scale or self.bundle.manifest.logit_scale
-
-    @property
-    def short_side(self) -> int:
-        """Shorter side of the encoder's input in pixels."""
-        return self.encoder.short_side
-
-    @property
-    def cache_problem(self) -> str | None:
-        """One sentence on why text features are not kept on disk, None while all is well."""
-        return self._encoders.cache_problem
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The classes, background words and queries in use."""
-        return self._words.vocabulary
 
     def __call__(self, image: Image | str | Path) -> Segmentation:
         """Segment one image: a path, or (H, W, 3) uint8 RGB."""

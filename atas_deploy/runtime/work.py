@@ -1,6 +1,7 @@
 """What the phases of a job share."""
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,28 +43,20 @@ class Progress(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The parts of a job.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseWork(ABC):
+    """The parts of any job.
 
     Attributes:
-        segmenter: the model with its classes.
-        folder: where results go.
-        journal: where each line goes.
         options: what to write.
         progress: where to tell how far the job is.
         stops: puts off signals while files are finished.
-        force: replace existing results.
         noted: notes that the user has seen.
     """
 
-    segmenter: Segmenter
-    folder: OutputFolder
-    journal: Journal
     options: JobOptions
     progress: Progress
     stops: Stops
-    force: bool
     noted: set[str] = field(default_factory=set)
 
     def note(self, text: str | None) -> None:
@@ -81,6 +74,27 @@ class Work:
         if is_hopeless(error):
             raise error
         self.note_failure(source.shown, str(error))
+
+    @abstractmethod
+    def note_failure(self, source: str, message: str) -> None:
+        """Count an input that could not be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(BaseWork):
+    """The parts of a segmentation job.
+
+    Attributes:
+        segmenter: the model with its classes.
+        folder: where results go.
+        journal: where each line goes.
+        force: replace existing results.
+    """
+
+    segmenter: Segmenter
+    folder: OutputFolder
+    journal: Journal
+    force: bool
 
     def note_failure(self, source: str, message: str) -> None:
         """Write the line of an input that could not be used."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +228,12 @@ def test_embeddings(tmp_path: Path, embed: str) -> None:
     """Dense features, crops and both give the names that the classifier gives."""
     source, out = photo(tmp_path / "a.png"), tmp_path / "out"
     boxes = table(tmp_path / "boxes.csv", *corners("a.png"))
-    options = ["--embed", embed, "--crop-weight", "0.3", "--crop-scale", "1.5"]
-    result = classify(source, "--boxes", boxes, "--out", out, *options)
+    settings: dict[str, Any] = {"embed": embed}
+    settings |= {"crop_scale": 1.5} if embed != "dense" else {}
+    settings |= {"crop_weight": 0.3} if embed == "both" else {}
+    options = [(f"--{name.replace('_', '-')}", value) for name, value in settings.items()]
+    result = classify(source, "--boxes", boxes, "--out", out, *chain(*options))
     assert result.exit_code == 0, result.output
-    settings: dict[str, Any] = {"embed": embed, "crop_weight": 0.3, "crop_scale": 1.5}
     classifier = RegionClassifier(classes="sky,tree,dog", short_side=64, cache=False, **settings)
     expected = classifier(source, [Region(box=box) for box in BOXES])
     scores = [float(row["score"]) for row in rows_of(out)]
@@ -354,6 +357,9 @@ def test_a_box_outside_is_named(tmp_path: Path) -> None:
         (["--boxes", "missing.json"], 1, "missing.json"),
         (["--grid", "2", "--embed", "mask"], 2, "'crop'"),
         (["--grid", "2", "--crop-weight", "2"], 2, "crop-weight"),
+        (["--grid", "2", "--crop-weight", "0.5"], 2, "--embed both"),
+        (["--grid", "2", "--embed", "crop", "--crop-weight", "0.5"], 2, "--embed both"),
+        (["--grid", "2", "--crop-scale", "1.5"], 2, "--embed crop or both"),
         (["--grid", "2", "--top", "0"], 2, "top"),
         (["--grid", "2", "--device", "tpu"], 2, "Unknown device"),
         (["--grid", "2", "--model", "nope"], 2, "Unknown model"),
@@ -389,6 +395,24 @@ def test_force(tmp_path: Path) -> None:
     assert len(rows_of(out)) == 9
 
 
+@pytest.mark.parametrize("change", ["no overlay", "no regions", "unreadable"])
+def test_force_leaves_no_overlay_of_the_run_before(tmp_path: Path, change: str) -> None:
+    """One that does not belong to the new tables is gone; overlays of other pictures stay."""
+    source, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    assert classify(source, photo(tmp_path / "b.png"), "--grid", "2", "--out", out).exit_code == 0
+    options: list[object] = ["--grid", "2"]
+    match change:
+        case "no overlay":
+            options.append("--no-overlay")
+        case "no regions":
+            options = ["--boxes", table(tmp_path / "boxes.csv", *corners("b.png"))]
+        case _:
+            source.write_bytes(b"no picture")
+    classify(source, *options, "--out", out, "--force")
+    assert not (out / "a.overlay.jpg").exists()
+    assert (out / "b.overlay.jpg").exists()
+
+
 def test_the_file_of_regions_is_never_replaced(tmp_path: Path) -> None:
     """Boxes that have the name of a result are refused, even with --force."""
     source, out = photo(tmp_path / "a.png"), tmp_path / "out"
@@ -407,6 +431,11 @@ def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     before = second.read_bytes()
     result = classify(first, second, "--grid", "2", "--out", out, "--force")
     assert result.exit_code == 1
+    assert second.read_bytes() == before
+    assert (
+        classify(first, second, "--grid", "2", "--out", out, "--force", "--no-overlay").exit_code
+        == 0
+    )
     assert second.read_bytes() == before
 
 
@@ -449,3 +478,20 @@ def test_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_regions_of_which_nothing_can_be_seen(tmp_path: Path) -> None:
+    """They are told, with exit code 1; the others of the picture are named."""
+    photo(tmp_path / "a.png")
+    flat, outside = "a.png,5,5,30,5", "a.png,90,5,99,30"
+    boxes = table(tmp_path / "boxes.csv", flat, *corners("a.png"), outside)
+    out = tmp_path / "out"
+    result = classify(tmp_path / "a.png", "--boxes", boxes, "--out", out, "--json")
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert [f"boxes.csv: line {n} has" in line for n, line in zip((2, 5), errors, strict=True)]
+    assert len(rows_of(out)) == 2
+    summary = json.loads(result.stdout)
+    assert (summary["left_out"], summary["regions"], summary["complete"]) == (2, 2, False)
+    assert [f"Error: {sentence}" for sentence in summary["faults"]] == errors
+    assert json.loads((out / "run.json").read_text())["counts"]["left_out"] == 2

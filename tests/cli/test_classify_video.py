@@ -173,30 +173,49 @@ def test_spans_keep_the_numbers_of_the_file(tmp_path: Path) -> None:
     assert frames_of(out / "clip.overlay.mp4") == 3
 
 
-def test_a_bad_frame_ends_the_video(tmp_path: Path) -> None:
-    """A box outside of the picture is named; the frames before it are kept."""
+def test_boxes_outside_are_left_out(tmp_path: Path) -> None:
+    """A box outside of the picture is told once; the others of its frame and video are named."""
     video, out = squares(tmp_path / "clip.mp4"), tmp_path / "out"
     tracks = mot(tmp_path / "gt.txt", 6)
     with tracks.open("a") as file:
-        file.write("7,1,500,500,24,24,1,-1,-1,-1\n")
-    result = classify(video, "--boxes", tracks, "--out", out)
+        file.write("6,9,500,500,24,24,1,-1,-1,-1\n")
+    result = classify(video, "--boxes", tracks, "--out", out, "--max-frames", "6")
     assert result.exit_code == 1
     (error,) = [line for line in result.output.splitlines() if line.startswith("Error")]
-    assert "line 13" in error
-    assert "(the 6 frames before it are kept)" in error
+    assert "line 13 has the box (499, 499) to (523, 523), which lies outside" in error
     assert len(rows_of(out)) == 12
     assert frames_of(out / "clip.overlay.mp4") == 6
 
 
-def test_a_bad_first_frame(tmp_path: Path) -> None:
-    """A video whose first frame has a bad box gets no overlay, and one sentence."""
+def damaged(path: Path, frame: int) -> Path:
+    """Results with a box for each frame before one whose mask is of another size."""
+    known = {"category_id": 1, "score": 1}
+    rows = [{"image_id": i, **known, "bbox": [5, 5, 20, 20]} for i in range(frame)]
+    mask = {"size": [3, 3], "counts": [0, 9]}
+    path.write_text(json.dumps([*rows, {"image_id": frame, **known, "segmentation": mask}]))
+    return path
+
+
+def test_a_bad_frame_ends_the_video(tmp_path: Path) -> None:
+    """A mask of another size is named; the frames before it are kept."""
     video, out = squares(tmp_path / "clip.mp4"), tmp_path / "out"
-    tracks = tmp_path / "gt.txt"
-    tracks.write_text("1,1,500,500,24,24,1,-1,-1,-1\n")
-    result = classify(video, "--boxes", tracks, "--out", out)
+    found = damaged(tmp_path / "found.json", 6)
+    result = classify(video, "--boxes", found, "--out", out)
     assert result.exit_code == 1
     (error,) = [line for line in result.output.splitlines() if line.startswith("Error")]
-    assert "line 1" in error
+    assert "found.json: result number 7 has a mask of the size" in error
+    assert "(the 6 frames before it are kept)" in error
+    assert len(rows_of(out)) == 6
+    assert frames_of(out / "clip.overlay.mp4") == 6
+
+
+def test_a_bad_first_frame(tmp_path: Path) -> None:
+    """A video whose first frame has a damaged mask gets no overlay, and one sentence."""
+    video, out = squares(tmp_path / "clip.mp4"), tmp_path / "out"
+    result = classify(video, "--boxes", damaged(tmp_path / "found.json", 0), "--out", out)
+    assert result.exit_code == 1
+    (error,) = [line for line in result.output.splitlines() if line.startswith("Error")]
+    assert "result number 1" in error
     assert not list(out.glob("*.mp4*"))
 
 

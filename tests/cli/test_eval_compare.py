@@ -56,7 +56,7 @@ def test_options_of_both_may_be_mixed(folder: Path, tmp_path: Path) -> None:
     result = run(*args, "--replicates", "200")
     assert result.exit_code == 0, result.output
     assert "# Regions: B against A" in result.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "compare.json", "compare.md"]
+    assert {"a", "b", "compare.json", "compare.md"} < {path.name for path in out.iterdir()}
     found = json.loads((out / "compare.json").read_text())
     assert (found["replicates"], found["seed"]) == (200, 3)
     assert json.loads((out / "a" / "report.json").read_text())["bootstrap"]["seed"] == 3
@@ -84,12 +84,36 @@ def test_a_comparison_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> N
     assert run(*args, "--force").exit_code == 0
 
 
+def test_options_of_the_task_are_the_tasks(folder: Path, tmp_path: Path) -> None:
+    """Also short ones with their value attached; nothing else is made of them."""
+    args = ("compare", "atas-tiny", "atas-tiny", *task(folder), "-cdog,grass,car")
+    result = run(*args, "-o", tmp_path / "c")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "c" / "a" / "report.json").read_text())
+    assert [line["class"] for line in report["classes"]] == ["dog", "grass"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_runs_in_its_folders_are_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
+    """Those in a/ and b/ neither."""
+    kept = tmp_path / "c" / "b" / "report.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    args = ("compare", "atas-tiny", "atas-tiny", *task(folder), "--out", tmp_path / "c")
+    refused = run(*args)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert kept.read_text() == "{}"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (("a", "b"), "a holds no evaluation"),
-        (("atas-tiny", "atas-tiny", "sweep"), 'Unknown task "sweep"'),
-        (("atas-tiny", "atas-tiny", "compare"), 'Unknown task "compare"'),
+        (("atas-tiny", "atas-tiny", "sweep"), '"sweep" is no task whose runs can be compared'),
+        (("atas-tiny", "atas-tiny", "compare"), '"compare" is no task'),
+        (("a", "b", "regions", "--images", "x", "--model", "c"), "Got --model beside A and B"),
+        (("a", "b", "regions", "--no-such-option"), "No such option"),
         (("atas-tiny", "atas-tiny", "regions", "--images", "x"), "--panoptic"),
     ],
 )

@@ -47,4 +47,17 @@ def test_three_pictures_are_too_few(write_panoptic: WRITE, tmp_path: Path) -> No
     """One sentence says how many it takes."""
     result = run(write_panoptic, tmp_path)
     assert result.exit_code == 1
-    assert "needs 50 at least" in result.stderr
+    assert "needs 50 of each" in result.stderr
+
+
+def test_targets_are_another_model(
+    write_panoptic: WRITE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own read-out; the facts name both, and the scale of the crops."""
+    monkeypatch.setattr(localization, "CANDIDATES", 3)
+    result = run(write_panoptic, tmp_path, "--targets", "atas-tiny", "--readout", "vanilla")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)["facts"]
+    assert (facts["targets"], facts["readout"]) == ("atas-tiny", "vanilla")
+    assert facts["crop_scale"] == 1.5
+    assert facts["patches_an_image"] is facts["drawn_with_seed"] is None

@@ -47,6 +47,7 @@ def test_all_kinds_are_measured_and_written(folder: Path) -> None:
     kinds = ("boxes", "thing_masks", "stuff_masks", "crops", "both")
     assert list(report["scores"]) == [f"{kind}_top{k}" for kind in kinds for k in (1, 5)]
     assert report["units"] == 2
+    assert report["facts"]["crop_scale"] == 1.5
     assert [line["class"] for line in report["classes"]] == ["dog", "grass"]
 
 
@@ -87,3 +88,24 @@ def test_a_missing_picture_is_named(folder: Path) -> None:
     assert result.exit_code == 1
     assert "b.png does not exist" in result.stderr
     assert not (folder / "run" / "report.json").exists()
+
+
+def test_annotations_without_area_are_told(folder: Path) -> None:
+    """They are left out and counted in the facts, as COCO has some; a line says so."""
+    known = {"image_id": 1, "category_id": 1}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 96}],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {"id": 5, **known, "bbox": [20, 10, 50, 40]},
+            {"id": 6, **known, "bbox": [20.5, 10.5, 1.03, 0.0]},
+        ],
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    where = ("--images", str(folder / "images"), "--instances", str(path), "--kinds", "boxes")
+    result = CliRunner().invoke(main, ["eval", "regions", *where, *FAST, "--json", "--quiet"])
+    assert result.exit_code == 0, result.output
+    facts = read(result)["facts"]
+    assert facts["annotations_left_out"] == 1
+    assert f"1 annotations left out, such as: {path}: annotation 6 has a box" in result.stderr

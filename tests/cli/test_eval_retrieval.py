@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from atas_deploy.cli.main import main
+from atas_deploy.runtime.embed import FITS
 
 
 @pytest.fixture
@@ -42,6 +43,12 @@ def test_a_split_is_measured(folder: Path) -> None:
     assert list(report["scores"]) == [
         f"{direction}_R@{k}" for direction in ("text_to_image", "image_to_text") for k in (1, 5, 10)
     ]
+
+
+def test_every_way_to_fit_can_be_chosen(folder: Path) -> None:
+    """Those of the runtime, and no other."""
+    assert f"[{'|'.join(FITS)}]" in CliRunner().invoke(main, ["eval", "retrieval", "--help"]).output
+    assert run(folder, "--fit", "stretch").exit_code == 2
 
 
 def test_captions_and_prompts_can_be_chosen(folder: Path) -> None:

@@ -42,7 +42,8 @@ def test_json_page_and_plot_are_written(folder: Path) -> None:
     assert (out / "sweep.md").read_text().startswith("# Sweep\n")
     with Image.open(out / "sweep.png") as plot:
         assert plot.format == "PNG"
-    assert {path.name for path in out.iterdir()} == {"sweep.json", "sweep.md", "sweep.png"}
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert names == {"sweep.json", "sweep.md", "sweep.png"}
     assert run(folder, "--out", out).exit_code == 2
 
 

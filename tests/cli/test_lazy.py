@@ -21,12 +21,22 @@ def test_homes_hold_commands(name: str) -> None:
     assert isinstance(found, click.Command)
 
 
-def test_help_imports_no_command() -> None:
-    """`atas-deploy eval --help` loads neither the tasks nor NumPy."""
+def imported_by_help(*command: str) -> str:
+    """Which of NumPy and the evaluation `--help` of a command loads, in a process of its own."""
     code = (
         "import sys\nfrom atas_deploy.cli.main import main\n"
-        "try:\n    main(['eval', '--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main([*{command!r}, '--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted(m for m in sys.modules if m == 'numpy' or m.startswith('atas_deploy.eval')))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == "[]"
+    return run.stdout.splitlines()[-1]
+
+
+def test_help_of_retrieval_imports_no_numpy() -> None:
+    """What it lets one choose is written out."""
+    assert imported_by_help("eval", "retrieval") == "[]"
+
+
+def test_help_imports_no_command() -> None:
+    """`atas-deploy eval --help` loads neither the tasks nor NumPy."""
+    assert imported_by_help("eval") == "[]"

@@ -71,6 +71,32 @@ def test_each_map_as_a_picture_of_its_own(
         assert image.size == (80, 60)
 
 
+def test_a_part_of_the_words_is_said_to_be_one(
+    photo: Path, tmp_path: Path, visualize: Visualize
+) -> None:
+    """The PNG has 12 of 14 words; `--separate` writes all."""
+    command = [photo, "--classes", ",".join("abcdefghijklmn"), "--no-page"]
+    summary = json.loads(visualize(*command, "--json").stdout)
+    sentence = "photo.visual.png has the 12 likeliest of 14 words"
+    assert summary["notes"] == [f"{sentence}; --separate writes them all."]
+    result = visualize(*command, "--separate", "--force")
+    assert f"{sentence}." in result.stderr
+    maps = {path.stem for path in (tmp_path / "out" / "photo.visual").iterdir()}
+    words = {f"word-{letter}" for letter in "abcdefghijklmn"}
+    assert maps == {"kmeans", "pca", "similarity", *words}
+
+
+def test_strips_are_shown(tmp_path: Path, visualize: Visualize) -> None:
+    """High and wide ones, with one model and with two."""
+    for name, size in (("high", (30, 800)), ("wide", (800, 8))):
+        Image.new("RGB", size, (90, 140, 30)).save(tmp_path / f"{name}.png")
+    pictures = tmp_path / "high.png", tmp_path / "wide.png"
+    for more in ([], ["--model", "atas-tiny", "--model", "atas-tiny"]):
+        result = visualize(*pictures, *more, "--force")
+        assert (result.exit_code, result.exception) == (0, None)
+        assert "2 of 2 inputs shown" in result.stdout
+
+
 def test_maps_of_other_words_do_not_stay(photo: Path, tmp_path: Path, visualize: Visualize) -> None:
     """`--force` with other words leaves the maps of these alone, and what is no map."""
     maps = tmp_path / "out" / "photo.visual"
@@ -163,6 +189,7 @@ def test_results_in_a_folder_of_inputs_are_left_out(
         (["--patch", "10"], 2, "'10' is no point; write X,Y in pixels"),
         (["--kind", "pca,tsne"], 2, "Got 'tsne'; expected some of kmeans, pca, similarity, words"),
         (["--kind", "words"], 2, "Got --kind words without words; name some with --classes"),
+        (["--kind", "words,pca"], 2, "Got --kind words without words; name some with --classes"),
         (["--clusters", "0"], 2, "0 is not in the range 1<=x<=64"),
         (["--classes", "sky", "--background", "none"], 2, "has nothing to compete with"),
     ],

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from atas_deploy.core.errors import InputError
 from atas_deploy.core.metrics import (
     Areas,
     auc_of_histograms,
@@ -41,6 +42,27 @@ def test_areas_without_a_pixel_that_counts() -> None:
     areas = count_areas(void, np.zeros((2, 2), int), classes=2, void=255)
     assert np.isnan(pixel_accuracy(areas))
     assert np.isnan(iou(areas)).all()
+
+
+def test_classes_without_pixels() -> None:
+    """One that is neither true nor predicted has no IoU; one that is only predicted has 0."""
+    areas = count_areas(np.array([0, 0]), np.array([0, 1]), classes=3, void=255)
+    np.testing.assert_allclose(iou(areas), [0.5, 0, np.nan])
+    np.testing.assert_allclose(class_accuracy(areas), [0.5, np.nan, np.nan])
+    assert known_mean(iou(areas)) == 0.25
+
+
+def test_a_single_class() -> None:
+    """Its IoU is its accuracy, as nothing is taken for it that is not."""
+    areas = count_areas(np.zeros(4, int), np.array([0, 0, 0, 5]), classes=1, void=255)
+    assert (iou(areas)[0], class_accuracy(areas)[0], pixel_accuracy(areas)) == (0.75,) * 3
+
+
+@pytest.mark.parametrize("label", [-1, 3, 254])
+def test_true_labels_beyond_the_classes_are_refused(label: int) -> None:
+    """They would make the sums as long as they are large."""
+    with pytest.raises(InputError, match=rf"true label {label}; expected 0 to 2, or 255"):
+        count_areas(np.array([0, label]), np.array([0, 0]), classes=3, void=255)
 
 
 def test_areas_equal_sklearn() -> None:

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
 from sklearn.metrics import balanced_accuracy_score
 
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.region import Region
+from atas_deploy.core.regions import pool_masks
 from atas_deploy.evaluation.region_data import RegionData
-from atas_deploy.evaluation.regions import KINDS, RegionsTask, count_hits, measure
+from atas_deploy.evaluation.regions import (
+    KINDS,
+    RegionsTask,
+    class_cosines,
+    count_hits,
+    measure,
+)
 from atas_deploy.evaluation.task import run_task
+from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.runtime.regions import RegionClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
@@ -34,15 +44,15 @@ FAST: dict[str, Any] = {"short_side": 64, "cache": False, "templates": "none"}
 
 
 def scene() -> tuple[np.ndarray, list[tuple[int, int, bool]]]:
-    """Sky, grass, a dog, a cat, a crowd of cars, void; a dog 7 pixels wide and one 8."""
+    """Sky, grass, a dog, a cat, a crowd of cars, void; dogs of 3 x 21 pixels and of 4 x 16."""
     ids = np.full((64, 96), 1, int)
     ids[32:] = 2
     ids[10:40, 10:40] = 3
     ids[20:60, 50:80] = 4
     ids[40:60, 0:20] = 5
     ids[:, 90:] = 0
-    ids[0:20, 60:67] = 6
-    ids[0:8, 70:78] = 7
+    ids[0:21, 60:63] = 6
+    ids[0:16, 70:74] = 7
     listed = [(1, 5, False), (2, 4, False), (3, 0, False), (4, 1, False)]
     return ids, [*listed, (5, 2, True), (6, 0, False), (7, 0, False)]
 
@@ -65,12 +75,28 @@ def classifier(data: RegionData) -> RegionClassifier:
 
 
 def test_crowds_small_boxes_and_void_do_not_count(data: RegionData) -> None:
-    """7 x 20 pixels are too few, 8 x 8 are enough; things and stuff lie apart."""
+    """63 pixels are too few, 64 are enough, however thin; things and stuff lie apart."""
     picture = next(iter(data))
     assert [region.source_id for region in picture.things] == [3, 4, 7]
     assert [region.source_id for region in picture.stuff] == [1, 2]
-    assert (picture.small, picture.crowd) == (1, 1)
+    assert (picture.sized, picture.crowd) == (1, 1)
     assert picture.name == "a.png"
+
+
+def test_boxes_over_1024_pixels_wide_and_high_do_not_count(
+    write_panoptic: WRITE, tmp_path: Path
+) -> None:
+    """1024 x 1024 do; and all do if asked for, but for crowds."""
+    ids = np.ones((1024, 1026), int)
+    ids[:, 1024:] = 2
+    large = np.ones((1024, 1025), int)
+    segments = [(1, 0, False), (2, 2, True)]
+    pictures = {"a": (ids, segments), "b": (large, segments[:1])}
+    file = write_panoptic(tmp_path, CATEGORIES, pictures)
+    for any_size, counts in ((False, [1, 0]), (True, [1, 1])):
+        found = list(RegionData(tmp_path / "images", panoptic=file, any_size=any_size))
+        assert [len(picture.things) for picture in found] == counts
+        assert [picture.sized for picture in found] == [0, 1 - counts[1]]
 
 
 def test_hits_are_counted_by_class() -> None:
@@ -116,7 +142,7 @@ def test_a_run_counts_the_names_of_the_classifier(
             expected = count_by_names(kind, data, k)
             assert report.scores[f"{kind}_top{k}"].value == pytest.approx(expected)
     assert len(report.rows) == 3
-    assert report.facts["regions_left_out"] == {"small": 2, "crowd": 2}
+    assert report.facts["regions_left_out"] == {"sized": 2, "crowd": 2}
     json.dumps(report.facts)
 
 
@@ -134,6 +160,26 @@ def count_by_names(kind: str, data: RegionData, k: int) -> float:
             own = data.words()[region.category or 0]
             right[own].append(own in [named.name(index, rank) for rank in range(k)])
     return float(np.mean([np.mean(found) for found in right.values()]))
+
+
+def test_no_logit_scale_changes_a_count(data: RegionData, classifier: RegionClassifier) -> None:
+    """Nor one at which all probabilities but the best round to 0."""
+    steep = RegionClassifier(classes=data.words(), logit_scale=1e5, **FAST)
+    rows, steep_rows = (run_task(RegionsTask(c, data)).rows for c in (classifier, steep))
+    assert list(rows.lines()) == list(steep_rows.lines())
+    assert rows.totals()["stuff_masks_top5"].sum() > 0
+
+
+def test_a_class_is_as_similar_as_its_best_word(data: RegionData) -> None:
+    """Cosines, whatever the logit scale."""
+    classes = ["dog|puppy|hound", "cat", "car|lorry", "boat", "grass", "sky", "wall"]
+    classifier = RegionClassifier(classes=classes, **FAST)
+    vectors = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    texts = Encoders(cache=False).texts("none")
+    expected = [(vectors @ texts(words.split("|")).T).max(axis=1) for words in classes]
+    found = class_cosines(classifier, vectors)
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)
 
 
 def test_the_table_has_the_classes_present(data: RegionData, classifier: RegionClassifier) -> None:
@@ -245,6 +291,70 @@ def test_instances_have_things_that_may_overlap(tmp_path: Path) -> None:
     assert "stuff_masks_top1" not in report.scores
     for kind in ("boxes", "thing_masks", "crops", "both"):
         np.testing.assert_array_equal(totals[f"{kind}_regions"], [1, 1])
+
+
+def test_annotations_that_pycocotools_made(tmp_path: Path) -> None:
+    """Run lengths, plain and compressed, a crowd, overlaps and stuff: found and pooled by hand."""
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (64, 96, 3), np.uint8)).save(tmp_path / "a.png")
+    masks = np.zeros((5, 64, 96), bool)
+    masks[0, 5:40, 5:50] = True
+    masks[1, 20:60, 30:90] = True  # over the first
+    masks[2, 0:30, 60:96] = True  # a crowd
+    masks[3, 50:64] = True  # stuff
+    masks[4, 0:7, 0:9] = True  # 63 pixels
+    path = write_instances(tmp_path, masks, categories=[10, 11, 10, 12, 11], crowds=[2])
+    data = RegionData(tmp_path, instances=path)
+    (picture,) = data
+    assert [[r.source_id for r in found] for found in (picture.things, picture.stuff)] == [
+        [0, 1],
+        [3],
+    ]
+    assert (picture.sized, picture.crowd) == (1, 1)
+    coco = COCO(str(path))
+    for region in (*picture.things, *picture.stuff):
+        mask = coco.annToMask(coco.anns[region.source_id])
+        np.testing.assert_array_equal(region.mask(), mask)
+        np.testing.assert_array_equal(mask, masks[region.source_id])
+    classifier = RegionClassifier(classes=data.words(), **FAST)
+    totals = run_task(RegionsTask(classifier, data)).rows.totals()
+    np.testing.assert_array_equal(totals["boxes_regions"], [1, 1, 0])
+    np.testing.assert_array_equal(totals["stuff_masks_regions"], [0, 0, 1])
+    dense = classifier.encoder(picture.image).dense
+    best = (
+        pool_masks(dense, masks[[0, 1, 3]]) @ Encoders(cache=False).texts("none")(data.words()).T
+    ).argmax(1)
+    hits = totals["thing_masks_top1"] + totals["stuff_masks_top1"]
+    np.testing.assert_array_equal(hits, best == [0, 1, 2])
+
+
+def write_instances(
+    folder: Path, masks: np.ndarray, *, categories: list[int], crowds: list[int]
+) -> Path:
+    """Write masks (K, H, W) of a picture as pycocotools encodes them; crowds are uncompressed."""
+    annotations: list[dict[str, Any]] = []
+    for index, (mask, category) in enumerate(zip(masks, categories, strict=True)):
+        code = rle.encode(np.asfortranarray(mask, np.uint8))
+        box, area = rle.toBbox(code).tolist(), int(rle.area(code))
+        code["counts"] = code["counts"].decode()
+        if index in crowds:
+            column = mask.ravel(order="F")
+            edges = np.flatnonzero(np.diff(column)) + 1
+            runs = np.diff([0, *edges, column.size]).tolist()
+            code["counts"] = [0, *runs] if column[0] else runs
+        annotations.append(
+            {"id": index, "image_id": 1, "category_id": category, "segmentation": code}
+            | {"bbox": box, "area": area, "iscrowd": int(index in crowds)}
+        )
+    names = [(10, "dog", 1), (11, "cat", 1), (12, "grass", 0)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 96}],
+        "categories": [{"id": i, "name": name, "isthing": thing} for i, name, thing in names],
+        "annotations": annotations,
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")

@@ -185,6 +185,16 @@ def test_captions_of_other_pictures_are_refused(captions: Path, tmp_path: Path) 
         RetrievalTask(Encoders(cache=False), tmp_path / "empty", captions)
 
 
+def test_a_name_of_two_pictures_is_refused_before_a_run(pictures: Path, captions: Path) -> None:
+    """If a caption has it."""
+    (pictures / "x").mkdir()
+    (pictures / "y").mkdir()
+    for name in ("x/d.png", "y/d.png"):
+        Image.new("RGB", (60, 40)).save(pictures / name)
+    with pytest.raises(InputError, match=r"2 files named d\.png"):
+        RetrievalTask(Encoders(cache=False), pictures, captions)
+
+
 def test_an_unknown_fit_is_refused(pictures: Path, captions: Path) -> None:
     """By the name of the setting."""
     with pytest.raises(ConfigError, match='Unknown fit "stretch"'):

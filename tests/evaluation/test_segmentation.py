@@ -1,7 +1,7 @@
 """mIoU and accuracies of a segmenter."""
 
-import sys
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from atas_deploy import Segmenter
-from atas_deploy.core.errors import AnnotationError, ConfigError
+from atas_deploy.core.errors import AnnotationError, ConfigError, InputError
 from atas_deploy.evaluation.label_folder import LabelFolder
 from atas_deploy.evaluation.segmentation import SegmentationTask, measure
 from atas_deploy.evaluation.task import Report, run_task
@@ -115,20 +115,6 @@ def test_scores_equal_torchmetrics(data: Path) -> None:
     assert report.scores["aacc"].value == pytest.approx(float(accuracy.compute()), abs=1e-6)
 
 
-def test_present_classes_compete_alone(data: Path) -> None:
-    """Each picture by a segmenter of its own, with the classes in its truth only."""
-    report = run(data, open_segmenter(background="none"))
-    found = []
-    for i in range(len(SIZES)):
-        truth = np.asarray(Image.open(data / f"labels/{i}.png")).astype(int)
-        present = [v for v in (1, 2, 3) if v != i + 1]
-        words = [CLASSES.split(",")[v - 1] for v in present]
-        labels = open_segmenter(classes=words, background="none")(data / f"images/{i}.png").labels
-        found.append((truth, np.array([0, *present])[labels.astype(int)]))
-    assert values(report, "present_") == pytest.approx(loop(iter(found), [1, 2, 3]), abs=1e-12)
-    assert report.scores["present_aacc"].value > report.scores["aacc"].value
-
-
 def write_one(folder: Path, labels: np.ndarray) -> Path:
     """A data set of one picture."""
     for kind in ("images", "labels"):
@@ -167,26 +153,179 @@ def test_pictures_without_a_pixel_that_counts(data: Path, tmp_path: Path) -> Non
     assert report.facts["pictures_without_counted_pixels"] == 1
 
 
-def test_background_found_where_it_is_no_class(data: Path) -> None:
-    """Misses the true class, and is no class's prediction: as mmsegmentation counts it."""
-    segmenter = open_segmenter(background="road,wall")
-    report = run(data, segmenter, ignore=(0, 255))
-    expected = loop(pairs(data, open_segmenter(background="road,wall")), [1, 2, 3])
-    assert values(report) == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_threshold_makes_background_a_class(data: Path) -> None:
-    """Pixels below it are background."""
-    report = run(data, open_segmenter(background="none", threshold=0.5))
+@pytest.mark.parametrize("settings", [{"threshold": 0.45}, {"denoise": 0.75}])
+def test_background_without_words(data: Path, settings: dict[str, float]) -> None:
+    """Among all classes, pixels below the threshold are background, a class with label 0."""
+    segmenter = open_segmenter(background="none", **settings)
+    found = list(pairs(data, segmenter))
+    assert any((labels == 0).any() for _, labels in found)
+    assert any((labels > 0).any() for _, labels in found)
+    report = run(data, segmenter)
+    assert values(report) == pytest.approx(loop(iter(found), [0, 1, 2, 3]), abs=1e-12)
     assert report.table[0]["class"] == "background"
-    assert report.table[0]["pixels"] > 0
+    assert report.table[0]["pixels"] == sum((truth == 0).sum() for truth, _ in found)
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 0.9}, {"denoise": 0.9}])
+def test_background_without_words_is_void_among_those_present(
+    data: Path, settings: dict[str, float]
+) -> None:
+    """Nothing can be background there: the scores are those without threshold, of classes only."""
+    plain = run(data, open_segmenter(background="none"))
+    report = run(data, open_segmenter(background="none", **settings))
+    assert values(report, "present_") == values(plain, "present_")
+    assert values(report) != values(plain)
+    assert np.isnan(report.table[0]["present_iou"])
+
+
+def test_one_present_class_under_a_threshold(tmp_path: Path) -> None:
+    """A class of two words, neither of them likely: the picture is that class all the same."""
+    data = write_one(tmp_path, np.kron([[0, 2]], np.ones((32, 16))).astype(np.uint8))
+    report = run(data, open_segmenter(background="none", threshold=0.99))
+    assert values(report, "present_") == dict.fromkeys(values(report), 1.0)
+    assert report.scores["aacc"].value < 1
+
+
+def mmseg(pairs: Iterable[tuple[np.ndarray, np.ndarray]], values: list[int]) -> dict[str, float]:
+    """The IoUMetric of mmsegmentation written out: areas by histograms, summed before divided.
+
+    Pixels whose truth is not among the values are ignored; predictions that are not among them lie
+    in no bin of the histogram.
+    """
+    edges = np.arange(min(values), max(values) + 2) - 0.5
+    both, found, true = np.zeros((3, len(values)))
+    for truth, labels in pairs:
+        counted = np.isin(truth, values)
+        t, p = truth[counted], labels[counted]
+        both += np.histogram(p[p == t], edges)[0]
+        found += np.histogram(p, edges)[0]
+        true += np.histogram(t, edges)[0]
+    with np.errstate(invalid="ignore"):
+        each, accuracy = both / (true + found - both), both / true
+    return {
+        "miou": np.nanmean(each),
+        "miou_in_truth": np.nanmean(each[true > 0]),
+        "macc": np.nanmean(accuracy),
+        "aacc": both.sum() / true.sum(),
+    }
+
+
+CASES = [
+    ({"background": "none"}, (255,), [1, 2, 3]),
+    ({"background": "road,wall"}, (255,), [0, 1, 2, 3]),
+    ({"background": "road,wall"}, (0, 255), [1, 2, 3]),  # background is found, but is no class
+    ({"background": "none", "threshold": 0.45}, (0, 255), [1, 2, 3]),
+    ({"background": "none"}, (1, 255), [1, 2, 3]),  # a class without a true pixel
+]
+
+
+@pytest.mark.parametrize(("settings", "ignore", "classes"), CASES)
+def test_scores_equal_the_formulas_of_mmsegmentation(
+    data: Path, settings: dict[str, Any], ignore: tuple[int, ...], classes: list[int]
+) -> None:
+    """Among all classes."""
+    report = run(data, open_segmenter(**settings), ignore=ignore)
+    found = (
+        (np.where(np.isin(truth, ignore), 255, truth), labels)
+        for truth, labels in pairs(data, open_segmenter(**settings))
+    )
+    assert values(report) == pytest.approx(mmseg(found, classes), abs=1e-12)
+
+
+@pytest.mark.parametrize(("settings", "ignore", "classes"), CASES[:3])
+def test_scores_of_present_classes_equal_the_formulas(
+    data: Path, settings: dict[str, Any], ignore: tuple[int, ...], classes: list[int]
+) -> None:
+    """Each picture by a segmenter of its own classes, beside the background's words."""
+    report = run(data, open_segmenter(**settings), ignore=ignore)
+    found = []
+    for i in range(len(SIZES)):
+        truth = np.asarray(Image.open(data / f"labels/{i}.png")).astype(int)
+        present = [v for v in (1, 2, 3) if v != i + 1]
+        words = [CLASSES.split(",")[v - 1] for v in present]
+        own = open_segmenter(**settings | {"classes": words})
+        labels = own(data / f"images/{i}.png").labels.astype(int)
+        found.append(
+            (np.where(np.isin(truth, ignore), 255, truth), np.array([0, *present])[labels])
+        )
+    assert values(report, "present_") == pytest.approx(mmseg(found, classes), abs=1e-12)
+
+
+def test_a_list_of_one_class(data: Path) -> None:
+    """Beside the background's words; other labels are ignored."""
+    settings = {"classes": "sky", "background": "road,wall"}
+    report = run(data, open_segmenter(**settings), ignore=(2, 3, 255))
+    expected = loop(pairs(data, open_segmenter(**settings)), [0, 1])
+    assert values(report) == pytest.approx(expected, abs=1e-12)
+    assert [row["class"] for row in report.table] == ["background", "sky"]
+
+
+def test_a_class_that_is_nowhere_has_no_score(tmp_path: Path) -> None:
+    """Neither true nor found; it is left out of the means."""
+    data = write_one(tmp_path, np.full((32, 32), 1, np.uint8))
+    segmenter = open_segmenter(classes="sky,building,tree,water,grass", background="none")
+    found = segmenter(data / "images/x.png").labels
+    report = run(data, segmenter)
+    missing = [i for i in range(2, 6) if not (found == i).any()]
+    assert missing
+    assert all(np.isnan(report.table[i - 1]["iou"]) for i in missing)
+    share = (found == 1).mean()
+    assert report.scores["miou"].value == pytest.approx(share / (5 - len(missing)))
+
+
+def test_a_run_leaves_the_segmenter_as_it_was(data: Path) -> None:
+    """Classes and rule; a second run on it gives the same report."""
+    segmenter = open_segmenter(classes="@voc21", preset="sclip", refine="none", templates="none")
+    settings = {"ignore": (*range(4, 21), 255)}
+    before = segmenter.vocabulary
+    first, second = (run(data, segmenter, **settings) for _ in range(2))
+    assert segmenter.vocabulary is before
+    assert before.rule == "voc21:expanded"
+    assert (first.facts, first.scores, str(first.table)) == (
+        second.facts,
+        second.scores,
+        str(second.table),
+    )
+
+
+def test_a_run_that_fails_leaves_the_segmenter_as_it_was(data: Path, tmp_path: Path) -> None:
+    """Here at the second of three pictures."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            (tmp_path / kind / f"{i}.png").write_bytes((data / kind / f"{i}.png").read_bytes())
+    Image.fromarray(np.full((64, 40), 9, np.uint8)).save(tmp_path / "labels/1.png")
+    segmenter = open_segmenter(background="none")
+    before = segmenter.vocabulary
+    with pytest.raises(AnnotationError, match="has the value 9"):
+        run(tmp_path, segmenter)
+    assert segmenter.vocabulary is before
+
+
+def test_only_pictures_without_a_pixel_that_counts(tmp_path: Path) -> None:
+    """Are nothing to measure."""
+    folder = write_one(tmp_path, np.full((32, 32), 255, np.uint8))
+    with pytest.raises(InputError, match="nothing to measure"):
+        run(folder, open_segmenter(background="none"))
+
+
+def test_pictures_left_out_are_counted_in_each_run(data: Path, tmp_path: Path) -> None:
+    """Two runs of one task do not add up."""
+    folder = write_one(tmp_path, np.full((32, 32), 255, np.uint8))
+    for kind in ("images", "labels"):
+        (folder / kind / "0.png").write_bytes((data / kind / "0.png").read_bytes())
+    truth = LabelFolder(folder / "images", folder / "labels")
+    task = SegmentationTask(open_segmenter(background="none"), truth)
+    facts = [run_task(task, replicates=100).facts for _ in range(2)]
+    assert [fact["pictures_without_counted_pixels"] for fact in facts] == [1, 1]
 
 
 def test_facts_say_what_scores_depend_on(data: Path) -> None:
-    """The hash of the names is that of the list given, not of the last picture's."""
+    """Words, preset, data and windows."""
     segmenter = open_segmenter(preset="naclip", background="none", templates="none")
     expected = segmenter.vocabulary.hash
-    facts = run(data, segmenter).facts
+    truth = LabelFolder(data / "images", data / "labels")
+    facts = SegmentationTask(segmenter, truth).facts()
     assert facts["names_hash"] == expected
     assert (facts["preset"], facts["preset_row"], facts["templates"]) == ("naclip", "", "none")
     assert (facts["logit_scale"], facts["first_label"], facts["refine"]) == (40, 1, "pamr")
@@ -204,7 +343,8 @@ def test_labels_of_another_size(tmp_path: Path) -> None:
 def test_measure_of_replicates_by_hand() -> None:
     """Two replicates of two classes, one of which the second replicate lacks."""
     totals = {
-        "truth": np.array([[4.0, 6], [4, 0]]),
+        "truth_all": np.array([[4.0, 6], [4, 0]]),
+        "truth_present": np.array([[4.0, 6], [4, 0]]),
         "hits_all": np.array([[2.0, 3], [2, 0]]),
         "predicted_all": np.array([[4.0, 3], [2, 0]]),
         "hits_present": np.array([[4.0, 6], [4, 0]]),
@@ -218,27 +358,39 @@ def test_measure_of_replicates_by_hand() -> None:
     np.testing.assert_allclose(scores["present_miou_in_truth"], [1, 1])
 
 
-def test_equals_the_benchmark(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts on real pictures, among 133 classes and those present, are those of the benchmark."""
-    benchmarks = Path(__file__).resolve().parents[2] / "benchmarks"
-    monkeypatch.setattr(sys, "path", [str(benchmarks), *sys.path])
-    from readouts import count_image
-
+def test_real_pictures_equal_a_loop(shared_data: Path) -> None:
+    """Three pictures, 133 classes: segments read by hand, one segmenter for each class list."""
     folder = shared_data / "coco_panoptic_100"
+    file = json.loads((folder / "panoptic.json").read_text())
+    place = {category["id"]: i for i, category in enumerate(file["categories"], 1)}
     truth = PanopticTruth(PanopticFile.open(folder / "panoptic.json"), folder / "images", limit=3)
-    segmenter = open_segmenter(classes=list(truth.class_names or ()), background="none")
+    names = list(truth.class_names or ())
+    segmenter = open_segmenter(classes=names, background="none")
     report = run_task(SegmentationTask(segmenter, truth), replicates=100)
-    unit = {"short_side": 64, "window": "none", "stride": None}
-    matrices = [
-        count_image((segmenter.bundle.path, unit, example.image, False))["none"]
-        for example in truth
-    ]
+    sums = {kind: np.zeros((3, 134)) for kind in ("all", "present")}
+    name_of = {image["id"]: image["file_name"] for image in file["images"]}
+    entries = {name_of[entry["image_id"]]: entry for entry in file["annotations"]}
+    for image in truth:
+        entry = entries[image.name]
+        rgb = np.asarray(Image.open(folder / "panoptic" / entry["file_name"])).astype(int)
+        ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
+        labels = np.zeros(ids.shape, int)
+        for segment in entry["segments_info"]:
+            labels[ids == segment["id"]] = place[segment["category_id"]]
+        present = [label for label in range(1, 134) if (labels == label).any()]
+        among = open_segmenter(classes=[names[i - 1] for i in present], background="none")
+        found = {
+            "all": segmenter(image.image).labels.astype(int),
+            "present": np.array([0, *present])[among(image.image).labels.astype(int)],
+        }
+        for kind, mask in found.items():
+            for label in range(1, 134):
+                true, predicted = labels == label, (mask == label) & (labels > 0)
+                sums[kind][:, label] += [(true & predicted).sum(), predicted.sum(), true.sum()]
     totals = report.rows.totals()
-    for kind, column in {"all": "133", "present": "present"}.items():
-        matrix = sum(found[column] for found in matrices)
-        np.testing.assert_array_equal(totals[f"hits_{kind}"], np.diag(matrix))
-        np.testing.assert_array_equal(totals[f"predicted_{kind}"], matrix.sum(0))
-        np.testing.assert_array_equal(totals["truth"], matrix.sum(1))
+    for kind, expected in sums.items():
+        for row, what in zip(expected, ("hits", "predicted", "truth"), strict=True):
+            np.testing.assert_array_equal(totals[f"{what}_{kind}"], row[1:])
 
 
 def test_a_class_for_each_category(shared_data: Path) -> None:

@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from atas_deploy import Segmenter
-from atas_deploy.core.errors import AnnotationError, InputError
+from atas_deploy.core.errors import AnnotationError, ConfigError, InputError
+from atas_deploy.evaluation import clips as clips_module
 from atas_deploy.evaluation.clips import Clip, davis_clips, video_clip
 from atas_deploy.evaluation.flicker import Flicker
 from atas_deploy.evaluation.task import Report, run_task
 from atas_deploy.evaluation.truth import VOID
 from atas_deploy.evaluation.video import VideoTask, measure
+from atas_deploy.media.annotations import read_label_map
 from atas_deploy.media.video import VideoWriter
 
 SIZE = (48, 64)
@@ -94,7 +96,7 @@ def own_masks(segmenter: Segmenter, count: int) -> list[np.ndarray]:
 
 def test_j_of_its_own_masks_is_one(tmp_path: Path) -> None:
     """Truth that is what the segmenter finds."""
-    segmenter = open_segmenter("wall,square", background="none")
+    segmenter = open_segmenter("sky,tree", background="none")
     folder = write_davis(tmp_path, {"a": own_masks(segmenter, 3)})
     report = run(davis_clips(folder, classes=2), segmenter)
     assert report.scores["j"].value == 1
@@ -102,7 +104,7 @@ def test_j_of_its_own_masks_is_one(tmp_path: Path) -> None:
 
 def test_void_pixels_do_not_count(tmp_path: Path) -> None:
     """Where truth and masks differ there is void; both together make them equal again."""
-    segmenter = open_segmenter("wall,square", background="none")
+    segmenter = open_segmenter("sky,tree", background="none")
     maps = own_masks(segmenter, 2)
     for labels in maps:
         labels[:10] = 255
@@ -110,15 +112,118 @@ def test_void_pixels_do_not_count(tmp_path: Path) -> None:
     assert run(davis_clips(folder, classes=2), segmenter).scores["j"].value == 1
 
 
+def test_void_pixels_are_in_no_union(tmp_path: Path) -> None:
+    """Two objects that overlap with what is found in part, and void over both, by hand."""
+    segmenter = open_segmenter("sky,tree", background="none")
+    found = own_masks(segmenter, 1)[0].astype(int)
+    truth = np.roll(found, 9, axis=1)
+    truth[:, 20:40] = 255
+    counted = truth != 255
+    assert (found[~counted] == 1).any()
+    assert (found[~counted] == 2).any()
+    folder = write_davis(tmp_path, {"a": [truth.astype(np.uint8)]})
+    report = run(davis_clips(folder, classes=2), segmenter)
+    each = [jaccard(truth == value, found == value, counted) for value in (1, 2)]
+    assert report.scores["j"].value == pytest.approx(np.mean(each))
+    whole = [jaccard(truth == value, found == value, truth > 0) for value in (1, 2)]
+    assert 0 < np.mean(each) < 1
+    assert np.mean(whole) < np.mean(each)  # void in unions would lower it
+
+
+def test_an_object_that_is_away_and_not_found(tmp_path: Path) -> None:
+    """Counts 1 in that frame, as both masks are empty; one that is found there counts 0."""
+    segmenter = open_segmenter("sun,asphalt", background="none")
+    found = own_masks(segmenter, 3)
+    assert [bool((labels == 2).any()) for labels in found] == [False, False, True]
+    last = np.roll(found[2], 5, axis=1)
+    folder = write_davis(tmp_path, {"a": [found[0], found[1], last]})
+    suns, asphalt = (row["j"] for row in run(davis_clips(folder, classes=2), segmenter).table)
+    everywhere = np.ones(SIZE, bool)
+    assert asphalt == pytest.approx((2 + jaccard(last == 2, found[2] == 2, everywhere)) / 3)
+    assert suns == pytest.approx((2 + jaccard(last == 1, found[2] == 1, everywhere)) / 3)
+    assert asphalt < 1
+    away = write_davis(tmp_path / "away", {"a": [found[0], 0 * found[1], 0 * found[2]]})
+    rows = run(davis_clips(away, classes=2), segmenter).table
+    assert rows == [{"class": "sun", "j": pytest.approx(1 / 3), "videos": 1}]
+
+
 def test_255_alone_is_the_object(tmp_path: Path) -> None:
     """As in DAVIS 2016: the score is that of the same mask written as 1."""
     folders = [tmp_path / kind for kind in ("ones", "full")]
     for folder, factor in zip(folders, (1, 255), strict=True):
         write_davis(folder, {"a": [factor * mask(i) for i in range(3)]}, level="480p")
-    words = {"a": {1: "square"}}
-    ones, full = (run(davis_clips(folder, words=words)).scores["j"].value for folder in folders)
-    assert ones == full
+    ones, full, own = (
+        run(davis_clips(folder, words={"a": {number: "square"}})).scores["j"].value
+        for folder, number in ((folders[0], 1), (folders[1], 1), (folders[1], 255))
+    )
+    assert ones == full == own
     assert 0 < ones < 1
+
+
+def labels_of(folder: Path, words: dict[int, str | None], index: int = 0) -> np.ndarray:
+    """The labels of a frame of the only sequence."""
+    found = davis_clips(folder, words={"a": words})[0].truth(index, SIZE)
+    assert found is not None
+    return found
+
+
+def test_255_beside_objects(tmp_path: Path) -> None:
+    """Is void, unless it has a word of its own; so it is in frames where it stands alone."""
+    both = mask(0)
+    both[0] = 255
+    alone = 255 * mask(1)
+    folder = write_davis(tmp_path, {"a": [both, alone]})
+    assert set(np.unique(labels_of(folder, {1: "square"}))) == {0, 1, VOID}
+    assert set(np.unique(labels_of(folder, {1: "square"}, 1))) == {0, VOID}
+    assert set(np.unique(labels_of(folder, {1: "square", 255: "edge"}))) == {0, 1, 2}
+
+
+def test_empty_masks_do_not_tell_what_255_is(tmp_path: Path) -> None:
+    """The first one with an object does, also if it is asked for first."""
+    folder = write_davis(tmp_path, {"a": [0 * mask(0), 255 * mask(1)]})
+    assert set(np.unique(labels_of(folder, {1: "square"}, 1))) == {0, 1}
+    assert set(np.unique(labels_of(folder, {1: "square"}, 0))) == {0}
+
+
+def test_255_without_a_word(tmp_path: Path) -> None:
+    """One sentence names the file, the value and the words that there are."""
+    folder = write_davis(tmp_path, {"a": [255 * mask(0)]})
+    with pytest.raises(AnnotationError, match=r"0\.png has the object 255, .* words for none only"):
+        labels_of(folder, {2: "square"})
+
+
+def test_masks_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the first; those beyond the frames that are taken are not read at all."""
+    folder = write_davis(tmp_path, {"a": [mask(i) for i in range(5)]})
+    read: list[str] = []
+
+    def spy(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+        read.append(path.stem)
+        return read_label_map(path, size)
+
+    monkeypatch.setattr(clips_module, "read_label_map", spy)
+    run(davis_clips(folder, classes=2, max_frames=3))
+    assert sorted(read) == ["00000", "00000", "00001", "00002"]
+
+
+def test_words_that_cannot_be_used_end_before_the_first_frame(tmp_path: Path) -> None:
+    """The sentence names the sequence."""
+    folder = write_davis(tmp_path, {"a": [mask(0)], "b": [mask(0)]})
+    words = {"a": {1: "square", 2: "wall"}, "b": {1: "square"}}
+    segmenter = open_segmenter("wall,square", background="none")
+    with pytest.raises(ConfigError, match=r'^Sequence "b": One class \("square"\) without'):
+        VideoTask(segmenter, davis_clips(folder, words=words))
+
+
+def test_a_run_leaves_the_segmenter_as_it_was(tmp_path: Path) -> None:
+    """Though each sequence has its own words; a second run gives the same report."""
+    folder = write_davis(tmp_path, {"a": [mask(0)], "b": [mask(0), mask(1)]})
+    clips = davis_clips(folder, words={"a": {1: "square"}, "b": {1: "box|square"}})
+    segmenter = open_segmenter()
+    before = segmenter.vocabulary
+    first, second = (run(clips, segmenter) for _ in range(2))
+    assert segmenter.vocabulary is before
+    assert (first.facts, first.scores, first.table) == (second.facts, second.scores, second.table)
 
 
 def test_frames_without_masks_do_not_count(tmp_path: Path) -> None:
@@ -158,7 +263,9 @@ def test_words_of_objects(tmp_path: Path) -> None:
 def test_an_object_without_word_is_named(tmp_path: Path) -> None:
     """With its file."""
     folder = write_davis(tmp_path, {"a": [3 * mask(0)]})
-    with pytest.raises(AnnotationError, match=r"00000\.png has the object 3, .* no word"):
+    with pytest.raises(
+        AnnotationError, match=r"00000\.png has the object 3, .* words for 1, 2 only"
+    ):
         run(davis_clips(folder, classes=2))
 
 

@@ -27,10 +27,10 @@ def test_folder_and_tar_have_the_same_pictures(folder: Path) -> None:
     with tarfile.open(packed, "w") as tar:
         tar.add(folder, arcname=".")
     for path in (folder, packed):
-        names, read = open_stored(path)
-        assert names == {"a.png", "b.png", "sub/b.png"}
-        assert read("a.png").max() == 10
-        assert read("b.png").shape == read("sub/b.png").shape == (4, 6, 3)
+        stored = open_stored(path)
+        assert stored.names == {"a.png", "b.png", "sub/b.png"}
+        assert stored.read("a.png").max() == 10
+        assert stored.read("b.png").shape == stored.read("sub/b.png").shape == (4, 6, 3)
 
 
 def test_what_is_no_picture_is_named(folder: Path) -> None:
@@ -40,9 +40,26 @@ def test_what_is_no_picture_is_named(folder: Path) -> None:
     with tarfile.open(packed, "w") as tar:
         tar.add(folder, arcname=".")
     for path in (folder, packed):
-        _, read = open_stored(path)
         with pytest.raises(InputError, match=r"c\.png"):
-            read("c.png")
+            open_stored(path).read("c.png")
+
+
+def test_a_name_that_two_files_share_is_refused(folder: Path) -> None:
+    """When it is asked for; by its path each of them can be read, and so can all others."""
+    (folder / "other").mkdir()
+    Image.new("RGB", (6, 4), "white").save(folder / "other" / "b.png")
+    Image.new("RGB", (6, 4), "white").save(folder / "other" / "a.png")
+    packed = folder.parent / "pictures.tar"
+    with tarfile.open(packed, "w") as tar:
+        tar.add(folder, arcname=".")
+    for path in (folder, packed):
+        stored = open_stored(path)
+        for ask in (stored.read, lambda name, stored=stored: stored.check(["a.png", name])):
+            with pytest.raises(InputError, match=r"2 files named b\.png \(.*other/b\.png"):
+                ask("b.png")
+        assert stored.read("sub/b.png").max() == 200
+        assert stored.read("a.png").max() == 10  # the path of one of them
+        stored.check(["a.png", "other/a.png", "other/b.png"])
 
 
 def test_other_paths_are_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def flag(*stripes: tuple[int, int, int], height: int = 40, width: int = 40) -> n
 
 def embedder(encoders: Encoders, fit: str, size: int = 40) -> ImageEmbedder:
     """One of a side of 40 pixels, with a fill of grey 100."""
-    return ImageEmbedder(encoders.backend, size=size, fit=fit, fill=(100 / 255,) * 3)
+    return ImageEmbedder(encoders.backend, size=size, width=256, fit=fit, fill=(100 / 255,) * 3)
 
 
 def test_shortest_cuts_out_the_middle(encoders: Encoders) -> None:
@@ -83,8 +83,9 @@ def test_batches_do_not_matter(encoders: Encoders) -> None:
 
 
 def test_no_pictures_give_no_vectors(encoders: Encoders) -> None:
-    """An empty list is a list."""
-    assert len(encoders.whole()([])) == 0
+    """But their width is that of all others."""
+    whole = encoders.whole()
+    assert whole([]).shape == (0, whole([flag(RED)]).shape[1])
 
 
 def test_unknown_fit_is_refused(encoders: Encoders) -> None:

@@ -63,10 +63,17 @@ def test_settings_that_cannot_be_used_are_refused(setting: dict[str, object]) ->
     assert "no-such-model" not in str(caught.value)
 
 
-def test_short_side_that_cannot_be_used_is_refused(encoders: Encoders) -> None:
-    """Less than a cell."""
-    with pytest.raises(ConfigError, match="The short side is 3 pixels"):
-        encoders.dense(short_side=3)
+@pytest.mark.parametrize("side", [3, 0, -5, 96.5, True])
+def test_short_side_that_cannot_be_used_is_refused(encoders: Encoders, side: float) -> None:
+    """Less than a cell, or no whole number above 0; 0 is not the model's own."""
+    with pytest.raises(ConfigError, match=r"[Tt]he short side is"):
+        encoders.dense(short_side=side)  # type: ignore[arg-type]
+
+
+def test_a_fit_without_a_name_is_refused(encoders: Encoders) -> None:
+    """It is not the model's own."""
+    with pytest.raises(ConfigError):
+        encoders.whole(fit="")
 
 
 @pytest.fixture

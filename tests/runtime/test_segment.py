@@ -273,6 +273,21 @@ def test_held_images_are_passed_on_in_time() -> None:
     results.close()
 
 
+def test_another_class_list_for_a_while() -> None:
+    """Afterwards the one before is back, with its rule for the background, also after an error."""
+    own = Segmenter(classes="sky,tree", short_side=64)
+    before = own.vocabulary
+    image = picture(32, 32)
+    with own.using("lake,road", background="none"):
+        assert own(image).class_names == ("lake", "road")
+    assert own.vocabulary is before
+    with pytest.raises(ZeroDivisionError), own.using("lake,road", background="none"):
+        raise ZeroDivisionError
+    assert own.vocabulary is before
+    own.set_classes("lake,tree")
+    assert own.vocabulary.rule == "auto"
+
+
 def test_set_classes_keeps_the_background_rule() -> None:
     """A new class list does not bring a background back that was switched off."""
     own = Segmenter(classes="sky,tree", background="none", short_side=64)

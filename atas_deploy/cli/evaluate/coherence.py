@@ -1,15 +1,14 @@
 """`atas-deploy eval coherence`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.region_options import MODEL, SIZE, options
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
+from atas_deploy.cli.evaluate.model_options import MODEL, SIZE
 from atas_deploy.cli.evaluate.truth_options import TRUTH, open_truth
 from atas_deploy.cli.progress import say
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 
 if TYPE_CHECKING:
     from atas_deploy.evaluation.coherence import CoherenceTask
@@ -35,12 +34,12 @@ _OPTIONS = (
         help="From one window to the next.  [default: half a window]",
     ),
     _pairs(
-        "--bank",
+        "--group",
         metavar="N",
-        type=click.IntRange(min=0),
-        default=64,
+        type=click.IntRange(min=2),
+        default=4,
         show_default=True,
-        help="Pictures that all others are compared with, at most half of them.",
+        help="Pictures that are compared with one another, at most half of all.",
     ),
     _pairs(
         "--patches",
@@ -54,21 +53,15 @@ _OPTIONS = (
 
 
 @click.command(cls=SectionCommand)
-@options(*_OPTIONS)
+@add_options(*_OPTIONS)
 @report_options
-def coherence(  # noqa: PLR0913
+def coherence(
     *,
     short_side: int | None,
     window: int | None,
     stride: int | None,
-    bank: int,
+    group: int,
     patches: int,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
     **settings: Any,
 ) -> None:
     """Ask whether patches of one class are more alike than others.
@@ -79,22 +72,17 @@ def coherence(  # noqa: PLR0913
     \b
     Try:  atas-deploy eval coherence --images val2017/ --panoptic panoptic_val2017.json
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "CoherenceTask":
         from atas_deploy.evaluation.coherence import CoherenceTask
         from atas_deploy.runtime.encoders import Encoders
 
         truth = open_truth(settings)
-        encoders = Encoders(cache=False, tell=None if quiet else say, **settings)
+        encoders = Encoders(cache=False, tell=None if report["quiet"] else say, **settings)
         encoder = encoders.dense(short_side=short_side, window=window, stride=stride)
-        return CoherenceTask(encoders, encoder, truth, bank=bank, drawn=patches, seed=seed)
+        return CoherenceTask(
+            encoders, encoder, truth, group=group, drawn=patches, seed=report["seed"]
+        )
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)

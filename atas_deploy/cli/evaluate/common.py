@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from atas_deploy.cli.progress import make_progress
+from atas_deploy.cli.progress import make_progress, say
 from atas_deploy.cli.sections import add_options, section
 from atas_deploy.core.errors import ConfigError
 
@@ -139,6 +139,8 @@ def run_evaluation(make_task: "Callable[[], Task]", **options: Unpack[ReportOpti
             )
         finally:
             progress.end()
+        if first := report.facts.get("first_left_out"):
+            say(f"{report.facts['annotations_left_out']} annotations left out, such as: {first}")
         if options["as_json"]:
             click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
         else:

@@ -1,15 +1,15 @@
 """`atas-deploy eval localization`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.data_options import data_options
-from atas_deploy.cli.evaluate.region_options import MODEL, SIZE, options
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
+from atas_deploy.cli.evaluate.model_options import ENGINE, SIZE
+from atas_deploy.cli.evaluate.region_data_options import CROP_SCALE, REGION_DATA, open_regions
 from atas_deploy.cli.progress import say
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
+from atas_deploy.cli.segment_options import OPTIONS
 
 if TYPE_CHECKING:
     from atas_deploy.evaluation.localization import LocalizationTask
@@ -18,59 +18,53 @@ _PATCHES = section("Regions")(
     "--patches",
     metavar="N",
     type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Patches that are drawn of each picture, at most.",
+    help="Most patches of a picture that ask, drawn by --seed.  [default: all]",
 )
+_TARGETS = section("Model")(
+    "--targets",
+    metavar="NAME",
+    help="Model that embeds pictures and crops; one for all models that are compared.  "
+    "[default: the same]",
+)
+_MODEL = (OPTIONS["--model"], _TARGETS, OPTIONS["--readout"], *ENGINE, *SIZE)
 
 
 @click.command(cls=SectionCommand)
-@data_options("--images", "--panoptic", "--pngs", "--instances", "--max-images")
-@options(_PATCHES, *MODEL, *SIZE)
+@add_options(*REGION_DATA, CROP_SCALE, _PATCHES, *_MODEL)
 @report_options
-def localization(  # noqa: PLR0913
+def localization(
     *,
-    images: Path,
-    panoptic: Path | None,
-    pngs: Path | None,
-    instances: Path | None,
-    max_images: int | None,
-    patches: int,
+    crop_scale: float,
+    patches: int | None,
+    targets: str | None,
     short_side: int | None,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
     **settings: Any,
 ) -> None:
     """Ask patches for their image, and for the region that they lie in.
 
-    Recall at 1, 5 and 10 among 50. Local features find their region more often, and their image
-    less often.
+    Recall at 1, 5 and 10 among 50, CLIPSelf's protocol. Local features find their region more
+    often, and their image less often.
 
     \b
     Try:  atas-deploy eval localization --images val2017/ --panoptic panoptic_val2017.json
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "LocalizationTask":
         from atas_deploy.evaluation.localization import LocalizationTask
-        from atas_deploy.evaluation.region_data import RegionData
         from atas_deploy.runtime.encoders import Encoders
 
-        data = RegionData(
-            images, panoptic=panoptic, pngs=pngs, instances=instances, max_images=max_images
+        data = open_regions(settings, any_size=True)
+        opened = {**settings, "cache": False, "tell": None if report["quiet"] else say}
+        encoders, fixed = Encoders(**opened), {**opened, "model": targets, "readout": None}
+        return LocalizationTask(
+            encoders,
+            data,
+            targets=None if targets is None else Encoders(**fixed),
+            short_side=short_side,
+            crop_scale=crop_scale,
+            patches=patches,
+            seed=report["seed"],
         )
-        encoders = Encoders(cache=False, tell=None if quiet else say, **settings)
-        return LocalizationTask(encoders, data, short_side=short_side, patches=patches, seed=seed)
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)

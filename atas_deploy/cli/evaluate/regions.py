@@ -1,23 +1,21 @@
 """`atas-deploy eval regions`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.data_options import data_options
-from atas_deploy.cli.evaluate.region_options import (
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
+from atas_deploy.cli.evaluate.model_options import MODEL, SIZE
+from atas_deploy.cli.evaluate.region_data_options import (
     CROP_SCALE,
-    MODEL,
     NAMING,
-    SIZE,
-    options,
+    REGION_DATA,
+    open_regions,
     parse_names,
 )
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
 from atas_deploy.cli.region_options import crop_weight
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 
 if TYPE_CHECKING:
     from atas_deploy.evaluation.regions import RegionsTask
@@ -33,26 +31,10 @@ _KINDS = _regions(
 
 
 @click.command(cls=SectionCommand)
-@data_options("--images", "--panoptic", "--pngs", "--instances", "--max-images")
-@options(_KINDS, crop_weight(_regions), CROP_SCALE, *NAMING, *MODEL, *SIZE)
+@add_options(*REGION_DATA, _KINDS, crop_weight(_regions), CROP_SCALE, *NAMING, *MODEL, *SIZE)
 @report_options
-def regions(  # noqa: PLR0913
-    *,
-    images: Path,
-    panoptic: Path | None,
-    pngs: Path | None,
-    instances: Path | None,
-    max_images: int | None,
-    kinds: tuple[str, ...] | None,
-    classes: str | None,
-    no_cache: bool,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
+def regions(
+    *, kinds: tuple[str, ...] | None, classes: str | None, no_cache: bool, **settings: Any
 ) -> None:
     """Name boxes, masks and crops, and count how many are right by class.
 
@@ -61,30 +43,20 @@ def regions(  # noqa: PLR0913
     \b
     Try:  atas-deploy eval regions --images val2017/ --panoptic panoptic_val2017.json
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "RegionsTask":
-        from atas_deploy.evaluation.region_data import RegionData
         from atas_deploy.evaluation.regions import RegionsTask
         from atas_deploy.runtime.regions import RegionClassifier
 
-        data = RegionData(
-            images, panoptic=panoptic, pngs=pngs, instances=instances, max_images=max_images
-        )
+        data = open_regions(settings)
         classifier = RegionClassifier(
             classes=data.words(classes),
             cache=not no_cache,
-            progress=PromptProgress(make_progress(quiet=quiet)),
-            tell=None if quiet else say,
+            progress=PromptProgress(make_progress(quiet=report["quiet"])),
+            tell=None if report["quiet"] else say,
             **{name: value for name, value in settings.items() if value is not None},
         )
         return RegionsTask(classifier, data, kinds=kinds)
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.region_options import ENGINE, WORDS, options
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
+from atas_deploy.cli.evaluate.model_options import ENGINE
 from atas_deploy.cli.progress import say
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
-from atas_deploy.runtime.embed import FITS
 
 if TYPE_CHECKING:
     from atas_deploy.evaluation.retrieval import RetrievalTask
 
-_data, _model = section("Data"), section("Model")
+_data, _words, _model = section("Data"), section("Words"), section("Model")
 _PATH = click.Path(path_type=Path)
 
 _OPTIONS = (
@@ -34,7 +33,7 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         help="Take the first N captions of an image; benchmarks on COCO take 5.  [default: all]",
     ),
-    WORDS(
+    _words(
         "--templates",
         metavar="SET",
         default="none",
@@ -45,7 +44,7 @@ _OPTIONS = (
     *ENGINE,
     _model(
         "--fit",
-        type=click.Choice(FITS),
+        type=click.Choice(["shortest", "longest", "squash"]),
         help="How a picture becomes square: its middle cut out (shortest), the rest filled "
         "(longest), or squashed.  [default: the model's]",
     ),
@@ -54,9 +53,9 @@ _OPTIONS = (
 
 
 @click.command(cls=SectionCommand)
-@options(*_OPTIONS)
+@add_options(*_OPTIONS)
 @report_options
-def retrieval(  # noqa: PLR0913
+def retrieval(
     *,
     images: Path,
     captions: Path,
@@ -64,12 +63,6 @@ def retrieval(  # noqa: PLR0913
     captions_per_image: int | None,
     templates: str,
     fit: str | None,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
     **settings: Any,
 ) -> None:
     """Find the image of a caption, and a caption of an image.
@@ -79,12 +72,13 @@ def retrieval(  # noqa: PLR0913
     \b
     Try:  atas-deploy eval retrieval --images flickr8k/ --captions captions.csv
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "RetrievalTask":
         from atas_deploy.evaluation.retrieval import RetrievalTask
         from atas_deploy.runtime.encoders import Encoders
 
-        encoders = Encoders(cache=False, tell=None if quiet else say, **settings)
+        encoders = Encoders(cache=False, tell=None if report["quiet"] else say, **settings)
         return RetrievalTask(
             encoders,
             images,
@@ -95,12 +89,4 @@ def retrieval(  # noqa: PLR0913
             fit=fit,
         )
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)

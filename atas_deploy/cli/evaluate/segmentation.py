@@ -1,16 +1,14 @@
 """`atas-deploy eval segmentation`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.region_options import options
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
 from atas_deploy.cli.evaluate.segmenter_options import MASKS, MODEL, WORDS, open_segmenter
 from atas_deploy.cli.evaluate.truth_options import TRUTH, open_truth
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 from atas_deploy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,18 +32,12 @@ _BACKGROUND = _words(
 
 
 @click.command(cls=SectionCommand)
-@options(*TRUTH, _CLASSES, _BACKGROUND, *WORDS, *MODEL, *MASKS)
+@add_options(*TRUTH, _CLASSES, _BACKGROUND, *WORDS, *MODEL, *MASKS)
 @report_options
 def segmentation(
     *,
     classes: str | None,
     background: str | None,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
     **settings: Any,
 ) -> None:
     """Compare masks with label maps: mIoU and accuracies.
@@ -56,6 +48,7 @@ def segmentation(
     Try:  atas-deploy eval segmentation --images val/ --labels val-labels/ --classes @voc21
           atas-deploy eval segmentation --images val2017/ --panoptic panoptic_val2017.json
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "SegmentationTask":
         from atas_deploy.evaluation.segmentation import SegmentationTask
@@ -66,18 +59,10 @@ def segmentation(
             raise ConfigError("Label maps name no classes; give --classes, in their order.")
         rule = background or _rule(words, settings["preset"])
         return SegmentationTask(
-            open_segmenter(words, background=rule, quiet=quiet, **settings), truth
+            open_segmenter(words, background=rule, quiet=report["quiet"], **settings), truth
         )
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)
 
 
 def _rule(words: str | Sequence[str], preset: str | None) -> str | None:

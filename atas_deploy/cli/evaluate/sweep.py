@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import check_out, report_options
-from atas_deploy.cli.evaluate.data_options import data_options
-from atas_deploy.cli.evaluate.region_options import CROP_SCALE, ENGINE, NAMING, options, parse_names
+from atas_deploy.cli.evaluate.common import ReportOptions, hold, report_options, take_report
+from atas_deploy.cli.evaluate.model_options import ENGINE
+from atas_deploy.cli.evaluate.region_data_options import (
+    CROP_SCALE,
+    NAMING,
+    REGION_DATA,
+    open_regions,
+    parse_names,
+)
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -59,25 +65,9 @@ _MODEL = (
 
 
 @click.command(cls=SectionCommand)
-@data_options("--images", "--panoptic", "--pngs", "--instances", "--max-images")
-@options(CROP_SCALE, *NAMING, *_MODEL)
+@add_options(*REGION_DATA, CROP_SCALE, *NAMING, *_MODEL)
 @report_options
-def sweep(  # noqa: PLR0913
-    *,
-    images: Path,
-    panoptic: Path | None,
-    pngs: Path | None,
-    instances: Path | None,
-    max_images: int | None,
-    no_cache: bool,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
-) -> None:
+def sweep(*, no_cache: bool, **settings: Any) -> None:
     """Name boxes at several sizes of the picture, and draw how that matters.
 
     Top-1 and Top-5 mean class accuracy of dense features, and of crops, as `eval regions` has them.
@@ -86,47 +76,46 @@ def sweep(  # noqa: PLR0913
     \b
     Try:  atas-deploy eval sweep --images val2017/ --panoptic panoptic_val2017.json --out sweep
     """  # noqa: D301  (click needs the real control character)
-    from atas_deploy.evaluation.region_data import RegionData
     from atas_deploy.evaluation.sweep import Sweep, to_json, to_markdown
     from atas_deploy.evaluation.sweep_plot import check_matplotlib
 
-    check_out(out, force=force, name=SWEEP)
-    if out is not None:
-        check_matplotlib()
-    data = RegionData(
-        images, panoptic=panoptic, pngs=pngs, instances=instances, max_images=max_images
-    )
-    task = Sweep(
-        data=data,
-        cache=not no_cache,
-        progress=PromptProgress(make_progress(quiet=quiet)),
-        tell=None if quiet else say,
-        **{name: value for name, value in settings.items() if value is not None},
-    )
-    curves = _run(task, replicates=replicates, seed=seed, quiet=quiet)
-    page = to_markdown(curves)
-    found = to_json(curves, replicates=replicates, seed=seed)
-    text = json.dumps(found, indent=2, ensure_ascii=False)
-    if out is not None:
-        _write(out, curves, page=page, text=text)
-    click.echo(text if as_json else page, nl=as_json)
+    report = take_report(settings)
+    out, quiet = report["out"], report["quiet"]
+    with hold(out, force=report["force"], name=SWEEP):
+        if out is not None:
+            check_matplotlib()
+        task = Sweep(
+            data=open_regions(settings),
+            cache=not no_cache,
+            progress=PromptProgress(make_progress(quiet=quiet)),
+            tell=None if quiet else say,
+            **{name: value for name, value in settings.items() if value is not None},
+        )
+        curves = _run(task, report)
+        page = to_markdown(curves)
+        found = to_json(curves, replicates=report["replicates"], seed=report["seed"])
+        text = json.dumps(found, indent=2, ensure_ascii=False)
+        click.echo(text if report["as_json"] else page, nl=report["as_json"])
+        if out is not None:  # after the page: a full disk must not lose it
+            _write(out, curves, page=page, text=text)
 
 
-def _run(task: "Sweep", *, replicates: int, seed: int, quiet: bool) -> "list[Curve]":
+def _run(task: "Sweep", report: ReportOptions) -> "list[Curve]":
     """Measure, with progress."""
-    progress = make_progress(quiet=quiet)
+    progress = make_progress(quiet=report["quiet"])
     progress.begin("sweep", total=task.total, unit="image")
     try:
-        return task.run(advance=progress.advance, replicates=replicates, seed=seed)
+        return task.run(
+            advance=progress.advance, replicates=report["replicates"], seed=report["seed"]
+        )
     finally:
         progress.end()
 
 
 def _write(out: Path, curves: "list[Curve]", *, page: str, text: str) -> None:
-    """Write page, plot and, last, what tells of a sweep."""
-    from atas_deploy.evaluation.report import write_text
+    """Write plot and page and, with it, what tells of a sweep."""
+    from atas_deploy.evaluation.report import write_texts
     from atas_deploy.evaluation.sweep_plot import write_plot
 
-    write_text(out / PAGE, page)
     write_plot(out / PLOT, curves)
-    write_text(out / SWEEP, text + "\n")
+    write_texts(out, {PAGE: [page], SWEEP: [text, "\n"]})

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atas_deploy.cli.evaluate.common import report_options, run_evaluation
-from atas_deploy.cli.evaluate.region_options import options
+from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
 from atas_deploy.cli.evaluate.segmenter_options import MASKS, MODEL, WORDS, open_segmenter
-from atas_deploy.cli.sections import SectionCommand, section
+from atas_deploy.cli.sections import SectionCommand, add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 from atas_deploy.core.errors import ConfigError
 
@@ -55,9 +54,9 @@ _OPTIONS = (
 
 
 @click.command(cls=SectionCommand)
-@options(*_OPTIONS)
+@add_options(*_OPTIONS)
 @report_options
-def video(  # noqa: PLR0913
+def video(
     *,
     davis: Path | None,
     words: Path | None,
@@ -66,12 +65,6 @@ def video(  # noqa: PLR0913
     every: int,
     smooth: float,
     max_frames: int | None,
-    out: Path | None,
-    force: bool,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
     **settings: Any,
 ) -> None:
     """Compare masks with those of objects over time, and find flicker.
@@ -82,24 +75,17 @@ def video(  # noqa: PLR0913
     Try:  atas-deploy eval video --davis DAVIS/ --words words.json
           atas-deploy eval video --video clip.mp4 --classes "dog,grass" --smooth 0.6
     """  # noqa: D301  (click needs the real control character)
+    report = take_report(settings)
 
     def make_task() -> "VideoTask":
         from atas_deploy.evaluation.video import VideoTask
 
         clips = _open_clips(davis, words, videos, classes, max_frames)
         asked = classes or list(clips[0].words or ())
-        segmenter = open_segmenter(asked, quiet=quiet, **settings)
+        segmenter = open_segmenter(asked, quiet=report["quiet"], **settings)
         return VideoTask(segmenter, clips, every=every, smooth=smooth)
 
-    run_evaluation(
-        make_task,
-        out=out,
-        force=force,
-        replicates=replicates,
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    run_evaluation(make_task, **report)
 
 
 def _open_clips(

@@ -1,17 +1,17 @@
 """What COCO's files have in common: lists of images, categories and annotations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atas_deploy.core.errors import AnnotationError
 from atas_deploy.core.geometry import Size
-from atas_deploy.core.region import Box
+from atas_deploy.media.annotations.coco_row import Row
 from atas_deploy.media.annotations.entry import Entry, show
 from atas_deploy.media.images import MAX_PIXELS
 
-Row = dict[str, Any]
+Table = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Lookup:
             [_category(row, entry) for entry, row in rows_of(path, data, "categories", "category")],
         )
 
-    def image(self, row: Row, entry: Entry) -> int:
+    def image(self, row: Row | Table, entry: Entry) -> int:
         """Index of the image that a row names.
 
         Raises:
@@ -89,7 +89,7 @@ class Lookup:
             )
         return index
 
-    def category(self, row: Row, entry: Entry) -> int:
+    def category(self, row: Row | Table, entry: Entry) -> int:
         """Index of the category that a row names.
 
         Raises:
@@ -104,7 +104,7 @@ class Lookup:
         return index
 
 
-def rows_of(path: Path, data: Any, key: str, noun: str) -> Iterator[tuple[Entry, Row]]:
+def rows_of(path: Path, data: Any, key: str, noun: str) -> Iterator[tuple[Entry, Any]]:
     """The entries of a list of a COCO file, each with its name for messages.
 
     Raises:
@@ -119,50 +119,40 @@ def rows_of(path: Path, data: Any, key: str, noun: str) -> Iterator[tuple[Entry,
     yield from numbered(path, rows, noun)
 
 
-def numbered(path: Path, rows: list[Any], noun: str) -> Iterator[tuple[Entry, Row]]:
+def numbered(path: Path, rows: list[Any], noun: str) -> Iterator[tuple[Entry, Any]]:
     """The entries of a list, by their id or, without one, their place from 1 on.
 
     Raises:
         AnnotationError: one is no table.
     """
     for place, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
+        if not isinstance(row, dict | Row):
             raise Entry(path, f"{noun} number {place}").error(
                 f"is {show(row)}, expected a table as in COCO", "correct it"
             )
-        known = type(row.get("id")) is int
-        yield Entry(path, f"{noun} {row['id']}" if known else f"{noun} number {place}"), row
+        yield name_entry(path, noun, row.get("id"), place), row
 
 
-def need(row: Row, key: str, entry: Entry) -> Any:
+def name_entry(path: Path, noun: str, number: Any, place: int) -> Entry:
+    """An entry with its number or, if it is none, its place."""
+    known = type(number) is int
+    return Entry(path, f"{noun} {number}" if known else f"{noun} number {place}")
+
+
+def need(row: Row | Table, key: str, entry: Entry) -> Any:
     """A value of a row.
 
     Raises:
         AnnotationError: it is missing.
     """
-    if row.get(key) is None:
+    if (value := row.get(key)) is None:
         raise entry.error(f'has no "{key}"', "add it")
-    return row[key]
+    return value
 
 
-def read_box(row: Row, entry: Entry) -> Box:
-    """The "bbox" of a row as (x0, y0, x1, y1), wherever it lies.
-
-    Raises:
-        AnnotationError: it is no box, or has no area.
-    """
-    bbox = need(row, "bbox", entry)
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        raise entry.error(
-            f"has the bbox {show(bbox)}, expected [x, y, width, height]", "correct it"
-        )
-    x, y, width, height = (entry.number(value, "bbox") for value in bbox)
-    return entry.box(x, y, width, height)
-
-
-def _image(row: Row, entry: Entry) -> CocoImage:
+def _image(row: Table, entry: Entry) -> CocoImage:
     number = entry.whole(need(row, "id", entry), "id")
-    name = _name(row, "file_name", entry)
+    name = _file_name(row, entry)
     size = {key: entry.whole(need(row, key, entry), key) for key in ("height", "width")}
     if min(size.values()) < 1 or size["height"] * size["width"] > MAX_PIXELS:
         raise entry.error(
@@ -173,7 +163,14 @@ def _image(row: Row, entry: Entry) -> CocoImage:
     return CocoImage(id=number, file_name=name, **size)
 
 
-def _category(row: Row, entry: Entry) -> CocoCategory:
+def _file_name(row: Table, entry: Entry) -> str:
+    """The name of an image; LVIS has only an address, which ends in the folder and the name."""
+    if row.get("file_name") is None and isinstance(row.get("coco_url"), str):
+        return "/".join(_name(row, "coco_url", entry).split("/")[-2:])
+    return _name(row, "file_name", entry)
+
+
+def _category(row: Table, entry: Entry) -> CocoCategory:
     return CocoCategory(
         id=entry.whole(need(row, "id", entry), "id"),
         name=_name(row, "name", entry),
@@ -181,7 +178,7 @@ def _category(row: Row, entry: Entry) -> CocoCategory:
     )
 
 
-def _name(row: Row, key: str, entry: Entry) -> str:
+def _name(row: Table, key: str, entry: Entry) -> str:
     name = need(row, key, entry)
     if not isinstance(name, str) or not name.strip():
         raise entry.error(f"has the {key} {show(name)}, expected text", "correct it")

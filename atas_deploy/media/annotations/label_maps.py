@@ -24,6 +24,8 @@ LabelMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _DTYPES = {"1": np.uint8, "P": np.uint8, "L": np.uint8, "I": np.uint16, "I;16": np.uint16}
 _VOID = {"P": 255, "I": 65_535, "I;16": 65_535}
+_BIT_DEPTH = 24  # where a PNG tells its bits a value
+_SCALES = {("L", 2): 85, ("L", 4): 17}  # Pillow spreads grey values of few bits to 255
 _OWN, _OVERLAY = ".labels.png", ".overlay.png"  # ends of the names that a run writes
 
 
@@ -31,7 +33,7 @@ def read_label_map(path: Path | str, size: Size | None = None) -> LabelMap:
     """Read a PNG of labels.
 
     Args:
-        path: a palette, grey or black-and-white PNG of up to 8 bits, or a grey one of 16.
+        path: a palette or grey PNG of 1, 2, 4 or 8 bits, or a grey one of 16.
         size: (H, W) that it must have; None for any.
 
     Returns:
@@ -58,7 +60,10 @@ def read_png(path: Path, *, kind: str) -> tuple[str, npt.NDArray[Any]]:
             PngImageFile(file).verify()  # check sums; reading the pixels checks none
             file.seek(0)
             with PngImageFile(file) as image:
-                return image.mode, np.array(image)
+                mode, pixels = image.mode, np.array(image)
+            file.seek(_BIT_DEPTH)
+            scale = _SCALES.get((mode, file.read(1)[0]))
+            return mode, pixels // scale if scale else pixels
     except SyntaxError as error:  # so does Pillow say that the first bytes are others
         raise AnnotationError(f"{path} is no PNG, expected {kind}: save it as PNG") from error
     except Exception as error:  # damaged data makes Pillow's decoders raise almost anything

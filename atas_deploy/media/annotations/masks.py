@@ -14,10 +14,9 @@ import numpy.typing as npt
 from pycocotools import mask as rle
 
 from atas_deploy.core.geometry import Size
-from atas_deploy.core.region import Box
+from atas_deploy.core.region import Box, Rle
 from atas_deploy.media.annotations.entry import Entry, show
 
-Rle = dict[str, Any]
 Counts = npt.NDArray[np.int64]
 
 _MOST_CHUNKS = 7  # of 5 bits: 35 bits, more than a picture has pixels
@@ -36,7 +35,8 @@ def read_mask(value: Any, size: Size, entry: Entry) -> Rle:
         {"size": [H, W], "counts": bytes}.
 
     Raises:
-        AnnotationError: it is damaged, empty, or of another size than the picture.
+        AnnotationError: it is damaged, or of another size than the picture.
+        UnusableRegionError: it has no pixel in the picture.
     """
     if isinstance(value, dict):
         return _from_counts(value, size, entry)
@@ -50,7 +50,7 @@ def read_mask(value: Any, size: Size, entry: Entry) -> Rle:
 def from_polygons(polygons: Sequence[Any], size: Size, entry: Entry) -> Rle:
     """Run lengths of the union of polygons, as pycocotools draws them.
 
-    A union so small that it has no pixel gets the one at its middle.
+    A union so small that it has no pixel gets the one at the middle of its points inside.
 
     Args:
         polygons: each x, y, x, y … in pixels.
@@ -58,24 +58,25 @@ def from_polygons(polygons: Sequence[Any], size: Size, entry: Entry) -> Rle:
         entry: where they stand.
 
     Raises:
-        AnnotationError: one of them is none, or all lie outside of the picture.
+        AnnotationError: one of them is none.
+        UnusableRegionError: all lie outside of the picture.
     """
     height, width = size
     checked = [_check_polygon(polygon, size, entry) for polygon in polygons]
-    points = np.concatenate(checked).reshape(-1, 2)
-    low, high = points.min(0).tolist(), points.max(0).tolist()
-    if low[0] >= width or low[1] >= height or high[0] <= 0 or high[1] <= 0:
-        raise entry.error(
-            f"has polygons that lie outside of the picture of {width} x {height} pixels",
-            "correct or remove them, or give the picture that they belong to",
-        )
     drawn = rle.frPyObjects([polygon.tolist() for polygon in checked], height, width)
     merged: Rle = rle.merge(drawn)
     if rle.area(merged):
         return merged
-    middle = points.mean(0).clip(0, (width - 1, height - 1)).astype(np.intp)
+    points = np.concatenate(checked).reshape(-1, 2)
+    inside = points[((points > 0) & (points < (width, height))).all(1)]
+    if not len(inside):
+        raise entry.unusable(
+            f"has polygons that lie outside of the picture of {width} x {height} pixels",
+            "correct or remove them, or give the picture that they belong to",
+        )
+    x, y = inside.mean(0).astype(np.intp)
     mask = np.zeros(size, np.uint8, order="F")
-    mask[middle[1], middle[0]] = 1
+    mask[y, x] = 1
     code: Rle = rle.encode(mask)
     return code
 
@@ -124,7 +125,7 @@ def _from_counts(value: Rle, size: Size, entry: Entry) -> Rle:
             "make them again",
         )
     if not known[1::2].any():
-        raise entry.error("has a mask without a pixel", "remove it")
+        raise entry.unusable("has a mask without a pixel", "remove it")
     return _compress(known, size)
 
 

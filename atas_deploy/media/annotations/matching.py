@@ -1,57 +1,97 @@
 """Which entry of a file belongs to which picture.
 
-A name in a file may be a path on another machine, so names are compared from their end: the entry
-that has the most folders in common with the picture is meant, and where two have as many, none is
+A name in a file may be a path on another machine, so paths are compared from their end. A name that
+only one entry has is enough, whatever its folders. Of several entries with a name, that is meant
+which has the most folders in common with the picture, one at least; where two have as many, none is
 guessed.
 """
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from atas_deploy.core.errors import AnnotationError
+from atas_deploy.media.annotations.faults import Faults
 from atas_deploy.media.annotations.picture import Picture
 from atas_deploy.media.naming import stem
 from atas_deploy.media.walk import RESULT_FOLDERS
 
 _MOST_DIGITS = 8  # of the number of a frame
+_ROLES = {"annotations", "images", "labels", "masks"}  # folders that tell what, not which
 
-Found = tuple[int, str]  # index of an entry, and what asked for it
+Key = tuple[str, ...]  # a name and its folders, the last one first
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry for a picture.
+
+    Attributes:
+        index: of the entry.
+        asker: what asked for it.
+        common: how many parts of both paths are the same.
+    """
+
+    index: int
+    asker: str
+    common: int
 
 
 class Entries(ABC):
-    """The pictures that a file has something for; each entry belongs to one picture."""
+    """The pictures that a file has something for; each entry belongs to one picture.
+
+    Attributes:
+        path: of the file.
+        shown: names of the entries in messages.
+        faults: entries that went to a picture before the one that they fit better.
+    """
 
     def __init__(self, path: Path, shown: Sequence[str]) -> None:
         """Entries of a file, by the names that messages give them."""
         self.path = path
         self.shown = shown
-        self._owners: dict[int, str] = {}
+        self.faults = Faults()
+        self._owners: dict[int, Found] = {}
 
     def find(self, picture: Picture) -> int | None:
         """Index of the entry of a picture; None if there is none.
 
         Raises:
-            AnnotationError: the name is not enough to tell.
+            AnnotationError: the name is not enough to tell, or the entry is another picture's.
         """
-        if (found := self._look_up(picture)) is None:
+        if (found := self.look_up(picture)) is None:
             return None
-        index, asker = found
-        owner = self._owners.setdefault(index, asker)
-        if owner != asker:
+        owner = self._owners.setdefault(found.index, found)
+        if owner.asker == found.asker:
+            return found.index
+        entry = self.shown[found.index]
+        if found.common <= owner.common:
             raise AnnotationError(
-                f'{self.path}: "{self.shown[index]}" may be {owner} or {asker}: name the pictures '
+                f'{self.path}: "{entry}" may be {owner.asker} or {found.asker}: name the pictures '
                 "there by their folders, too, or give one folder at a time"
             )
-        return index
+        self._owners[found.index] = found
+        self.faults.note(
+            f'{self.path}: "{entry}" is {found.asker}, but {owner.asker}, which was asked for '
+            "first, got its regions, too: name the pictures there by their folders, too"
+        )
+        return found.index
 
     def unmatched(self) -> list[str]:
         """What was never found."""
         return [name for i, name in enumerate(self.shown) if i not in self._owners]
 
     @abstractmethod
-    def _look_up(self, picture: Picture) -> Found | None: ...
+    def look_up(self, picture: Picture) -> Found | None:
+        """The entry of a picture, whoever has asked for it; None if there is none.
+
+        Raises:
+            AnnotationError: the name is not enough to tell.
+        """
+        ...
 
 
 class NamedEntries(Entries):
@@ -68,56 +108,93 @@ class NamedEntries(Entries):
             AnnotationError: two are the same.
         """
         super().__init__(path, names)
-        self._parts = [_parts(name) for name in names]
-        self._by_path: dict[tuple[str, ...], int] = {}
-        self._by_name: dict[str, list[int]] = defaultdict(list)
-        self._by_stem: dict[str, list[int]] = defaultdict(list)
-        for i, parts in enumerate(self._parts):
+        self._by_path: dict[Key, int] = {}
+        keys = []
+        for i, parts in enumerate(map(_parts, names)):
             if self._by_path.setdefault(parts, i) != i:
                 raise AnnotationError(
                     f'{path}: the picture "{names[i]}" is listed twice: remove or rename one'
                 )
-            self._by_name[parts[-1]].append(i)
-            self._by_stem[stem(parts[-1])].append(i)
+            keys.append(_key(parts))
+        self._by_name = _Index((key, i) for i, key in enumerate(keys))
+        self._by_stem = _Index((_stemmed(key), i) for i, key in enumerate(keys))
 
-    def _look_up(self, picture: Picture) -> Found | None:
-        if picture.frame is not None and (index := self._find_frame(picture)) is not None:
-            return index, str(picture)
-        index = self._find_name(picture)
-        return None if index is None else (index, picture.name)
+    def look_up(self, picture: Picture) -> Found | None:
+        """See `Entries`."""
+        if picture.frame is not None and (frame := self._find_frame(picture)) is not None:
+            return frame
+        return self._find_name(picture)
 
-    def _find_name(self, picture: Picture) -> int | None:
+    def _find_name(self, picture: Picture) -> Found | None:
         parts = _parts(picture.name)
         if (exact := self._by_path.get(parts)) is not None:
-            return exact
-        named = self._by_name.get(parts[-1]) or self._by_stem.get(stem(parts[-1]), [])
-        return self._nearest(picture, parts[:-1], named, above=1)
+            return Found(exact, picture.name, len(parts) + 1)
+        key = _key(parts)
+        common, fitting = self._by_name.nearest(key)
+        if common < 2:
+            by_stem, alike = self._by_stem.nearest(_stemmed(key))
+            if by_stem > common:
+                common, fitting = by_stem, alike
+        return self._only(picture, picture.name, common, fitting)
 
-    def _find_frame(self, picture: Picture) -> int | None:
-        parts = _parts(picture.name)
-        candidates = []
+    def _find_frame(self, picture: Picture) -> Found | None:
+        video, *folders = _key(_parts(picture.name))
+        best, candidates = 0, set[int]()
         for number in {f"{picture.frame:0{digits}d}" for digits in range(1, _MOST_DIGITS + 1)}:
-            for i in self._by_stem.get(number, []):
-                folder = self._parts[i][-2:-1]
-                video = (parts[-1], stem(parts[-1]))
-                if not folder or folder[0].removesuffix(RESULT_FOLDERS[0]) in video:
-                    candidates.append(i)
-        return self._nearest(picture, parts[:-1], candidates, above=2)
+            for name in {video, stem(video)}:
+                common, fitting = self._by_stem.nearest((number, name, *folders))
+                if common == 1:  # not the video's folder: only what is in none can be meant
+                    fitting = [i for i in fitting if len(_key(_parts(self.shown[i]))) == 1]
+                if common >= best:
+                    candidates = {*fitting} if common > best else {*fitting, *candidates}
+                    best = common
+        return self._only(picture, str(picture), best, sorted(candidates))
 
-    def _nearest(
-        self, picture: Picture, folders: tuple[str, ...], candidates: list[int], *, above: int
-    ) -> int | None:
-        """The candidate whose folders, `above` its end, have most in common with the picture's."""
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
-        common = [_common(folders, self._parts[i][:-above]) for i in candidates]
-        best = [i for i, count in zip(candidates, common, strict=True) if count == max(common)]
-        if len(best) > 1:
+    def _only(
+        self, picture: Picture, asker: str, common: int, fitting: Sequence[int]
+    ) -> Found | None:
+        """The one entry that fits, or none.
+
+        Raises:
+            AnnotationError: several do.
+        """
+        if len(fitting) > 1:
             raise AnnotationError(
-                f'{self.path}: {picture} may be "{self.shown[best[0]]}" or '
-                f'"{self.shown[best[1]]}": name the input by a longer path, as it is written there'
+                f'{self.path}: {picture} may be "{self.shown[fitting[0]]}" or '
+                f'"{self.shown[fitting[1]]}": name the input by a longer path, as it is written '
+                "there"
             )
-        return best[0]
+        return Found(fitting[0], asker, common) if fitting else None
+
+
+class _Index:
+    """Entries in the order of their keys, so that those that begin alike stand together."""
+
+    def __init__(self, entries: Iterable[tuple[Key, int]]) -> None:
+        ordered = sorted(entries)
+        self._keys = [key for key, _ in ordered]
+        self._entries = [index for _, index in ordered]
+
+    def nearest(self, key: Key) -> tuple[int, list[int]]:
+        """The entries, two at most, that have most in common with a key, and how many parts."""
+        at = bisect_left(self._keys, key)
+        beside = self._keys[max(at - 1, 0) : at + 1]
+        common = max((_common(key, other) for other in beside), default=0)
+        if not common:
+            return 0, []
+        fitting = list(islice(self._alike(key[:common]), 2))
+        if common == 1 and len(key) > 1 and len(fitting) > 1:  # other folders: what has none
+            fitting = [i for i in fitting if len(self._keys[i]) == 1]
+        if len(fitting) > 1 and len(self._keys[fitting[0]]) == common < len(self._keys[fitting[1]]):
+            fitting = fitting[:1]  # the other one has folders that the picture has not
+        return common if fitting else 0, sorted(self._entries[i] for i in fitting)
+
+    def _alike(self, start: Key) -> Iterator[int]:
+        """Places of the keys that begin so, the shortest first."""
+        at = bisect_left(self._keys, start)
+        while at < len(self._keys) and self._keys[at][: len(start)] == start:
+            yield at
+            at += 1
 
 
 class NumberedEntries(Entries):
@@ -136,9 +213,10 @@ class NumberedEntries(Entries):
         self._index = {number: i for i, number in enumerate(numbers)}
         self._first, self._noun = first, noun
 
-    def _look_up(self, picture: Picture) -> Found | None:
+    def look_up(self, picture: Picture) -> Found | None:
+        """See `Entries`."""
         index = self._index.get(self._number(picture))
-        return None if index is None else (index, str(picture))
+        return None if index is None else Found(index, str(picture), 1)
 
     def _number(self, picture: Picture) -> int:
         if picture.frame is not None:
@@ -155,23 +233,38 @@ class NumberedEntries(Entries):
 def files_below(path: Path, suffix: str) -> tuple[list[Path], list[str]]:
     """The files of a suffix, also in capitals, in a folder and below, and their names there.
 
-    A path that is no folder is the only one.
+    A path that is no folder is the only one. Hidden files do not count.
     """
     if not path.is_dir():
         return [path], [str(path)]
-    files = sorted(file for file in path.rglob("*") if file.suffix.casefold() == suffix)
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.casefold() == suffix and not file.name.startswith(".") and file.is_file()
+    )
     return files, [file.relative_to(path).as_posix() for file in files]
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def _parts(name: str) -> Key:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return tuple(part for part in parts if part not in ("/", ".")) or ("",)
 
 
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """How many folders are the same, counted from the end."""
+def _key(parts: Key) -> Key:
+    """The parts that tell pictures apart, from the last one on."""
+    *folders, name = parts
+    plain = [folder.removesuffix(RESULT_FOLDERS[0]) for folder in reversed(folders)]
+    return name, *(folder for folder in plain if folder.casefold() not in _ROLES)
+
+
+def _stemmed(key: Key) -> Key:
+    return stem(key[0]), *key[1:]
+
+
+def _common(one: Key, other: Key) -> int:
+    """How many parts are the same, from the first one on."""
     count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
+    for a, b in zip(one, other, strict=False):
         if a != b:
             break
         count += 1

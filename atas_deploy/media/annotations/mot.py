@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atas_deploy.core.region import Region
 from atas_deploy.media.annotations.entry import Entry, show
+from atas_deploy.media.annotations.faults import Faults
 from atas_deploy.media.annotations.matching import NumberedEntries
 from atas_deploy.media.annotations.picture import Picture
 from atas_deploy.media.annotations.region_file import RegionFile
@@ -21,7 +22,7 @@ _FEWEST, _MOST = 6, 10  # values of a line
 _SCORED = (7, 10)
 _NAMES = ("frame", "id", "x", "y", "width", "height", "conf")
 
-Rows = list[tuple[Entry, Region]]
+Line = tuple[int, Region]  # its number, and what it says
 
 
 def open_mot(path: Path) -> RegionFile:
@@ -30,12 +31,13 @@ def open_mot(path: Path) -> RegionFile:
     Raises:
         AnnotationError: a line is not as it should be, or an object is twice in a frame.
     """
-    frames: dict[int, Rows] = defaultdict(list)
+    frames: dict[int, list[Line]] = defaultdict(list)
     seen: set[tuple[int, int]] = set()
+    faults = Faults()
     for number, line in enumerate(read_text(path, kind="MOT challenge text").splitlines(), 1):
         if not line.strip():
             continue
-        entry = Entry(path, f"line {number}")
+        entry = _entry(path, number)
         frame, region = _parse(line, entry)
         if region is None:
             continue
@@ -45,14 +47,22 @@ def open_mot(path: Path) -> RegionFile:
                     f"has the object {region.track} once more in frame {frame}", "remove one"
                 )
             seen.add((frame, region.track))
-        frames[frame].append((entry, region))
+        frames[frame].append((number, region))
     numbers = sorted(frames)
 
     def read(index: int, picture: Picture) -> list[Region]:
-        rows = frames[numbers[index]]
-        return [replace(region, box=e.clip(region.box, picture.size)) for e, region in rows]
+        def clip(line: Line) -> Region:
+            number, region = line
+            return replace(region, box=_entry(path, number).clip(region.box, picture.size))
 
-    return RegionFile(path, NumberedEntries(path, numbers, noun="frame", first=1), read)
+        return faults.collect(frames[numbers[index]], clip)
+
+    entries = NumberedEntries(path, numbers, noun="frame", first=1)
+    return RegionFile(path, entries, read, faults=faults)
+
+
+def _entry(path: Path, number: int) -> Entry:
+    return Entry(path, f"line {number}")
 
 
 def _parse(line: str, entry: Entry) -> tuple[int, Region | None]:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 from atas_deploy.core.errors import AnnotationError
 from atas_deploy.media.annotations.coco import CocoFile
-from atas_deploy.media.annotations.coco_region import Kind
 from atas_deploy.media.annotations.coco_results import CocoResults
+from atas_deploy.media.annotations.coco_row import Kind, read_coco
 from atas_deploy.media.annotations.label_maps import open_label_maps
 from atas_deploy.media.annotations.matching import files_below
 from atas_deploy.media.annotations.mot import open_mot
 from atas_deploy.media.annotations.panoptic import PanopticFile, is_panoptic
 from atas_deploy.media.annotations.region_file import RegionFile
 from atas_deploy.media.annotations.table import open_table
-from atas_deploy.media.annotations.text import read_json, read_text
-from atas_deploy.media.annotations.yolo import open_yolo
+from atas_deploy.media.annotations.text import read_text
+from atas_deploy.media.annotations.yolo import label_files, open_yolo
 
+_FEWEST, _MOST = 6, 10  # values of a line of MOT challenge text
 _BOXES = "boxes: COCO JSON (.json), a table (.csv, .tsv), MOT or YOLO (.txt) or a folder of YOLO"
 _MASKS = "masks: COCO JSON (.json), a label PNG, YOLO polygons (.txt) or a folder of either"
 
@@ -30,16 +31,14 @@ def open_boxes(path: Path | str) -> RegionFile:
     path = Path(path)
     match _kind(path, expected=_BOXES):
         case "folder":
-            if files_below(path, ".txt")[0]:
+            if label_files(path):
                 return open_yolo(path, "boxes")
         case ".json":
             return _open_coco(path, "boxes")
         case ".csv" | ".tsv":
             return open_table(path)
-        case ".txt" if "," in read_text(path, kind="boxes as text"):
-            return open_mot(path)
         case ".txt":
-            return open_yolo(path, "boxes")
+            return _open_text(path)
     raise _unknown(path, _BOXES)
 
 
@@ -55,7 +54,7 @@ def open_masks(path: Path | str) -> RegionFile:
         case "folder":
             if files_below(path, ".png")[0]:
                 return open_label_maps(path)
-            if files_below(path, ".txt")[0]:
+            if label_files(path):
                 return open_yolo(path, "masks")
         case ".json":
             return _open_coco(path, "masks")
@@ -66,14 +65,34 @@ def open_masks(path: Path | str) -> RegionFile:
     raise _unknown(path, _MASKS)
 
 
+def _open_text(path: Path) -> RegionFile:
+    text = read_text(path, kind="boxes as text")
+    if "," in text:
+        return open_mot(path)
+    if _FEWEST <= len(first := text.partition("\n")[0].split()) <= _MOST and _is_pixels(first[2:6]):
+        raise AnnotationError(
+            f"{path} has pixels that are separated by spaces, expected commas as in MOT challenge "
+            "text, or shares of the picture as in YOLO: replace the spaces by commas"
+        )
+    return open_yolo(path, "boxes")
+
+
+def _is_pixels(fields: list[str]) -> bool:
+    """Whether x, y, width and height are numbers, and a box so large is no share."""
+    try:
+        return min([float(field) for field in fields][2:]) > 1
+    except ValueError:
+        return False
+
+
 def _open_coco(path: Path, kind: Kind) -> RegionFile:
-    data = read_json(path)
+    data = read_coco(path, kind)
     if isinstance(data, list):
         return CocoResults(path, data, kind).region_file()
     if is_panoptic(data):
         return PanopticFile(path, data).region_file(kind)
     if isinstance(data, dict) and "annotations" in data:
-        return CocoFile(path, data).region_file(kind)
+        return CocoFile(path, data, kind).region_file()
     raise AnnotationError(
         f'{path} is JSON, but has no list "annotations" and is no list of results: name a COCO file'
     )

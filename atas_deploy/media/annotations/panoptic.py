@@ -12,15 +12,22 @@ import numpy.typing as npt
 
 from atas_deploy.core.errors import AnnotationError
 from atas_deploy.core.region import Region
-from atas_deploy.media.annotations.coco_lists import CocoImage, Lookup, Row, need, numbered, rows_of
-from atas_deploy.media.annotations.coco_region import Kind, check_size
+from atas_deploy.media.annotations.coco_lists import (
+    CocoImage,
+    Lookup,
+    Table,
+    need,
+    numbered,
+    rows_of,
+)
+from atas_deploy.media.annotations.coco_region import check_size
+from atas_deploy.media.annotations.coco_row import Kind, read_coco
 from atas_deploy.media.annotations.entry import Entry
 from atas_deploy.media.annotations.label_maps import read_png
 from atas_deploy.media.annotations.masks import label_rles, tight_box
 from atas_deploy.media.annotations.matching import NamedEntries
 from atas_deploy.media.annotations.picture import Picture
 from atas_deploy.media.annotations.region_file import RegionFile
-from atas_deploy.media.annotations.text import read_json
 
 IdMap = npt.NDArray[np.uint32]
 _FEW = 255  # categories; one more value is void
@@ -62,7 +69,7 @@ class PanopticFile:
                 "or name it"
             )
         self.ignore_index = 255 if len(self.categories) <= _FEW else 65_535
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, Table] = {}
         for _, row in rows_of(path, data, "annotations", "annotation"):
             self._add(row)
         for i, image in enumerate(self.images):
@@ -83,7 +90,7 @@ class PanopticFile:
             AnnotationError: it is no panoptic data set, or an entry is not as it should be.
         """
         folder = None if png_folder is None else Path(png_folder)
-        return cls(Path(path), read_json(Path(path)), folder)
+        return cls(Path(path), read_coco(Path(path)), folder)
 
     def segments(self, image: CocoImage) -> list[PanopticSegment]:
         """The segments of an image, in the order of the file.
@@ -142,7 +149,7 @@ class PanopticFile:
             image_ids=[image.id for image in self.images],
         )
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: Table) -> None:
         """Check the annotation of an image."""
         entry = Entry(self.path, f"annotation of image {row.get('image_id')}")
         index = self._lookup.image(row, entry)
@@ -165,11 +172,11 @@ class PanopticFile:
                 )
             seen.add(number)
 
-    def _segments(self, image: CocoImage) -> list[tuple[int, Row, int]]:
+    def _segments(self, image: CocoImage) -> list[tuple[int, Table, int]]:
         """Number, row and category of the segments of an image."""
         rows = self._rows[self._lookup.image_index[image.id]]["segments_info"]
         index = self._lookup.category_index
-        return [(row["id"], row, index[row["category_id"]]) for row in rows]
+        return [(int(row["id"]), row, index[int(row["category_id"])]) for row in rows]
 
     def _read_ids(self, image: CocoImage) -> IdMap:
         """The number of the segment of each pixel, (H, W); 0 where there is none."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from atas_deploy.core.region import Region
+from atas_deploy.media.annotations.faults import Faults
 from atas_deploy.media.annotations.matching import Entries
 from atas_deploy.media.annotations.picture import Picture
 
@@ -17,6 +18,7 @@ class RegionFile:
         path: of the file or folder.
         class_names: the classes that `Region.category` counts, from 0 on; None if the file has no
             names for them.
+        faults: what was asked for and left out, with the reasons.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class RegionFile:
         entries: Entries,
         read: Callable[[int, Picture], list[Region]],
         *,
+        faults: Faults | None = None,
         class_names: Sequence[str] | None = None,
         image_ids: Sequence[int] | None = None,
     ) -> None:
@@ -34,12 +37,15 @@ class RegionFile:
             path: of the file or folder.
             entries: which pictures it is for.
             read: the regions of entry i for a picture, as `read(i, picture)`.
+            faults: where `read` notes what it leaves out.
             class_names: as the attribute.
             image_ids: the number of each entry's picture in COCO; None if it is no COCO file.
         """
         self.path = path
         self.class_names = None if class_names is None else tuple(class_names)
+        self.faults = Faults() if faults is None else faults
         self._entries = entries
+        entries.faults = self.faults
         self._read = read
         self._image_ids = image_ids
         self._without = 0  # pictures asked for that the file has nothing for
@@ -65,8 +71,8 @@ class RegionFile:
         Raises:
             AnnotationError: the picture's name is not enough to tell which is meant.
         """
-        index = self._entries.find(picture)
-        return None if index is None or self._image_ids is None else self._image_ids[index]
+        found = self._entries.look_up(picture)
+        return None if found is None or self._image_ids is None else self._image_ids[found.index]
 
     def unmatched(self) -> list[str]:
         """Names of pictures in the file that were never asked for."""
@@ -86,6 +92,6 @@ class RegionFile:
         pictures = "1 input" if without == 1 else f"{without} inputs"
         return (
             f"{self.path} has nothing for {pictures}, but regions for {len(names)} other "
-            f"{'picture' if len(names) == 1 else 'pictures'} ({listed}): correct the names there, "
-            "or leave out the inputs without regions"
+            f"{'picture' if len(names) == 1 else 'pictures'} ({listed}): correct the names and "
+            "folders there, or leave out the inputs without regions"
         )

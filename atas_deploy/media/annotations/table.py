@@ -4,18 +4,22 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from atas_deploy.core.errors import AnnotationError
 from atas_deploy.core.region import Region
 from atas_deploy.media.annotations.entry import Entry
-from atas_deploy.media.annotations.matching import NamedEntries, NumberedEntries
+from atas_deploy.media.annotations.faults import Faults
+from atas_deploy.media.annotations.matching import Entries, NamedEntries, NumberedEntries
 from atas_deploy.media.annotations.picture import Picture
 from atas_deploy.media.annotations.region_file import RegionFile
 from atas_deploy.media.annotations.text import read_text
 
-_IMAGE = ("image", "file", "filename", "file_name", "path", "source")
+_IMAGE = ("image", "file", "filename", "file_name", "image_name", "path", "imageid")
+_OURS = "region"  # a column of the tables of named regions, where `source` is the picture
 _FRAME = ("frame",)
 _LABEL = ("label", "class", "category", "name")
 _TRACK = ("track", "track_id", "id")
@@ -24,11 +28,9 @@ _CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"))
 _SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    entry: Entry
+class _Row(NamedTuple):
+    line: int
     region: Region
-    frame: int | None
 
 
 class _Columns:
@@ -37,7 +39,8 @@ class _Columns:
     def __init__(self, path: Path, header: list[str]) -> None:
         self._index = {name.strip().casefold(): i for i, name in enumerate(header)}
         self.count = len(header)
-        self.image, self.frame = self._find(_IMAGE), self._find(_FRAME)
+        further = ("source", "image_id") if _OURS in self._index else ("image_id", "source")
+        self.image, self.frame = self._find((*_IMAGE, *further)), self._find(_FRAME)
         self.label, self.track = self._find(_LABEL), self._find(_TRACK)
         self.score = self._find(_SCORE)
         sets = [names for names in (*_CORNERS, *_SIZES) if set(names) <= set(self._index)]
@@ -70,47 +73,60 @@ class _Names(NamedEntries):
 
     def unmatched(self) -> list[str]:
         missed = super().unmatched()
+        unseen = {*missed}
         frames = (
             f"{name}, frame {frame}"
             for name, left in zip(self.shown, self._left, strict=True)
-            if name not in missed
+            if name not in unseen
             for frame in sorted(left)
         )
         return [*missed, *frames]
 
 
 class _Table:
-    """The rows of a table, by picture."""
+    """The rows of a table, by picture and frame; the frame None is every one."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.classes = path, dict[str, int]()
-        self._pictures: dict[str, list[_Row]] = defaultdict(list)
+        self.path, self.classes, self._faults = path, dict[str, int](), Faults()
+        self._pictures: dict[str, dict[int | None, list[_Row]]] = defaultdict(dict)
+        self._largest: float | None = None  # of the corners
         lines = _read_lines(path)
         self._columns = _Columns(path, next(lines, (0, list[str]()))[1])
         for number, fields in lines:
-            self._add(Entry(path, f"line {number}"), fields)
+            self._add(number, fields)
+        if self._largest is not None and self._largest <= 1:
+            raise AnnotationError(
+                f"{path} has boxes from 0 to 1 only, expected pixels: multiply x by the width and "
+                "y by the height of the picture"
+            )
         self._names = list(self._pictures)
 
     def region_file(self) -> RegionFile:
         names = list(self.classes) if self._columns.label is not None else None
+        entries: Entries
         if self._columns.image is not None:
-            rows = self._pictures.values()
-            asked = [{row.frame for row in of if row.frame is not None} for of in rows]
-            entries = _Names(self.path, self._names, asked)
-            return RegionFile(self.path, entries, self._read, class_names=names)
-        numbers = [int(name) for name in self._names]
-        frames = NumberedEntries(self.path, numbers, noun="frame")
-        return RegionFile(self.path, frames, self._read, class_names=names)
+            frames = [{f for f in rows if f is not None} for rows in self._pictures.values()]
+            entries = _Names(self.path, self._names, frames)
+        else:
+            entries = NumberedEntries(self.path, [int(n) for n in self._names], noun="frame")
+        return RegionFile(self.path, entries, self._read, faults=self._faults, class_names=names)
 
     def _read(self, index: int, picture: Picture) -> list[Region]:
-        return [
-            replace(row.region, box=row.entry.clip(row.region.box, picture.size))
-            for row in self._pictures[self._names[index]]
-            if picture.frame is None or row.frame in (None, picture.frame)
-        ]
+        frames = self._pictures[self._names[index]]
+        asked = {None, picture.frame} if picture.frame is not None else frames
+        rows = sorted((row for f in asked for row in frames.get(f, ())), key=itemgetter(0))
 
-    def _add(self, entry: Entry, fields: list[str]) -> None:
-        columns = self._columns
+        def clip(row: _Row) -> Region:
+            box = self._entry(row.line).clip(row.region.box, picture.size)
+            return replace(row.region, box=box)
+
+        return self._faults.collect(rows, clip)
+
+    def _entry(self, line: int) -> Entry:
+        return Entry(self.path, f"line {line}")
+
+    def _add(self, line: int, fields: list[str]) -> None:
+        columns, entry = self._columns, self._entry(line)
         if len(fields) != columns.count:
             raise entry.error(
                 f"has {len(fields)} values, expected {columns.count} as in the first line",
@@ -123,7 +139,9 @@ class _Table:
         name = str(number) if columns.image is None else _value(fields, columns.image)
         if name is None or (columns.image is None and number is None):
             raise entry.error("names no picture", "fill its column image or frame")
-        self._pictures[name].append(_Row(entry, self._region(entry, fields), number))
+        rows = self._pictures[name].setdefault(number, [])
+        if any(_value(fields, i) for _, i in columns.box):
+            rows.append(_Row(line, self._region(entry, fields)))
 
     def _region(self, entry: Entry, fields: list[str]) -> Region:
         columns = self._columns
@@ -133,8 +151,10 @@ class _Table:
         label, track = _value(fields, columns.label), _value(fields, columns.track)
         score = _value(fields, columns.score)
         number = None if track is None else entry.parse_whole(track, "track")
+        box = entry.box(x, y, width, height)
+        self._largest = max(box[2:] if self._largest is None else (self._largest, *box[2:]))
         return Region(
-            box=entry.box(x, y, width, height),
+            box=box,
             category=None if label is None else self.classes.setdefault(label, len(self.classes)),
             track=None if number is None or number < 0 else number,
             score=None if score is None else entry.score(entry.parse(score, "score")),

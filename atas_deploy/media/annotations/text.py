@@ -1,10 +1,9 @@
 """Text and JSON files, whole or refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from atas_deploy.core.errors import AnnotationError, first_sentence
 from atas_deploy.media.images import check_readable
@@ -35,8 +34,12 @@ def read_text(path: Path, *, kind: str) -> str:
     return text
 
 
-def read_json(path: Path) -> Any:
-    """Data of a JSON file; long lists of numbers become arrays, which need a quarter of the room.
+def read_json(path: Path, pack: Callable[[dict[str, Any]], Any]) -> Any:
+    """Data of a JSON file.
+
+    Args:
+        path: the file.
+        pack: what becomes of each table, the inner ones first.
 
     Raises:
         InputError: it is missing, empty or cannot be read.
@@ -46,7 +49,7 @@ def read_json(path: Path) -> Any:
     check_readable(path, kind=kind)
     text = read_text(path, kind=kind)
     try:
-        return json.loads(text, object_hook=_pack)
+        return json.loads(text, object_hook=pack)
     except json.JSONDecodeError as exc:
         body = text.strip()
         if not body.startswith(("[", "{")):
@@ -59,23 +62,3 @@ def read_json(path: Path) -> Any:
         raise AnnotationError(f"{path} {what}, expected {kind}: {cure}") from exc
     except (RecursionError, ValueError) as exc:  # ValueError: a number of thousands of digits
         raise AnnotationError(f"{path} is no JSON of annotations: name another file") from exc
-
-
-def _pack(table: dict[str, Any]) -> dict[str, Any]:
-    """Polygons and run lengths as arrays, if they are lists of numbers; else they stay, refused."""
-    polygons = table.get("segmentation")
-    if isinstance(polygons, list):
-        table["segmentation"] = [_pack_list(polygon, np.float64) for polygon in polygons]
-    if isinstance(table.get("counts"), list):
-        table["counts"] = _pack_list(table["counts"], np.int64)
-    return table
-
-
-def _pack_list(values: Any, dtype: type[np.generic]) -> Any:
-    allowed = {int} if dtype is np.int64 else {int, float}
-    if isinstance(values, list) and set(map(type, values)) <= allowed:
-        try:
-            return np.array(values, dtype)
-        except OverflowError:
-            pass
-    return values

@@ -1,85 +1,109 @@
 """YOLO's text: a file an image, a line an object, in shares of the picture.
 
-"class cx cy w h", then perhaps a confidence; or a polygon, "class x1 y1 x2 y2 x3 y3 …".
+"class cx cy w h", or a polygon, "class x1 y1 x2 y2 x3 y3 …"; then perhaps what a detector and a
+tracker write: a confidence, the number of the object, or both.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from atas_deploy.core.geometry import Size
 from atas_deploy.core.region import Box, Region
-from atas_deploy.media.annotations.coco_region import Kind
-from atas_deploy.media.annotations.entry import Entry, show
+from atas_deploy.media.annotations.coco_row import Kind
+from atas_deploy.media.annotations.entry import Entry
+from atas_deploy.media.annotations.faults import Faults
 from atas_deploy.media.annotations.masks import from_polygons, tight_box
 from atas_deploy.media.annotations.matching import NamedEntries, files_below
 from atas_deploy.media.annotations.picture import Picture
 from atas_deploy.media.annotations.region_file import RegionFile
 from atas_deploy.media.annotations.text import read_text
-from atas_deploy.media.annotations.yolo_names import CLASS_LISTS, find_class_names
+from atas_deploy.media.annotations.yolo_names import CLASS_LISTS, find_dataset
+from atas_deploy.media.annotations.yolo_rows import BOX, Line, RowSplitter, YoloRow
 
-_ROUNDING = 2e-3  # shares that may reach beyond the picture
-_BOX = 4
+_ASKED = 1000  # other files at most, where one does not tell its columns
+_PICTURE_LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt")
 
 
 def open_yolo(path: Path, kind: Kind) -> RegionFile:
-    """A text file, or a folder of them, whose names are those of the pictures."""
-    found = zip(*files_below(path, ".txt"), strict=True)
-    texts = [(file, name) for file, name in found if file.name not in CLASS_LISTS]
-    class_names = find_class_names(path if path.is_dir() else path.parent)
-    classes = None if class_names is None else len(class_names)
+    """A text file, or a folder of them, whose names are those of the pictures.
+
+    Raises:
+        AnnotationError: the names of the classes cannot be read.
+    """
+    texts = label_files(path)
+    dataset = find_dataset(path if path.is_dir() else path.parent)
+    classes = None if dataset.names is None else len(dataset.names)
+    faults = Faults()
+
+    def lines(file: Path) -> Iterator[Line]:
+        for number, line in enumerate(read_text(file, kind="YOLO text").splitlines(), 1):
+            if line.strip():
+                yield _take_class(Entry(file, f"line {number}"), line.split(), classes)
+
+    splitter = RowSplitter(
+        dataset.keypoint_values, lambda: (lines(file) for file, _ in texts[:_ASKED])
+    )
 
     def read(index: int, picture: Picture) -> list[Region]:
-        file, _ = texts[index]
-        lines = read_text(file, kind="YOLO text").splitlines()
-        return [
-            _region(line.split(), Entry(file, f"line {i}"), picture.size, kind, classes)
-            for i, line in enumerate(lines, 1)
-            if line.strip()
-        ]
+        rows = splitter.split(lines(texts[index][0]))
+        return faults.collect(rows, lambda row: _region(row, picture.size, kind))
 
     entries = NamedEntries(path, [name for _, name in texts])
-    return RegionFile(path, entries, read, class_names=class_names)
+    return RegionFile(path, entries, read, faults=faults, class_names=dataset.names)
 
 
-def _region(fields: list[str], entry: Entry, size: Size, kind: Kind, classes: int | None) -> Region:
+def label_files(path: Path) -> list[tuple[Path, str]]:
+    """The label files of a folder, each with its name there; a file is the only one.
+
+    Lists of classes and of pictures and readmes are no labels.
+    """
+    found = list(zip(*files_below(path, ".txt"), strict=True))
+    return [(file, name) for file, name in found if file == path or _is_label(file)]
+
+
+def _is_label(file: Path) -> bool:
+    name = file.name.casefold()
+    if name in CLASS_LISTS or name.startswith("readme"):
+        return False
+    if name not in _PICTURE_LISTS:
+        return True
+    first = read_text(file, kind="YOLO text").split(maxsplit=1)[:1]
+    return not first or first[0].isdigit()
+
+
+def _take_class(entry: Entry, fields: list[str], classes: int | None) -> Line:
+    """A line with its class taken off.
+
+    Raises:
+        AnnotationError: there is no such class.
+    """
     category = entry.parse_whole(fields[0], "class")
     if category < 0 or (classes is not None and category >= classes):
         known = "from 0 on" if classes is None else f"from 0 to {classes - 1}, as classes are named"
         raise entry.error(f"has the class {category}, expected one {known}", "correct it")
-    values = [entry.parse(field, "value") for field in fields[1:]]
-    if len(values) in (_BOX, _BOX + 1):
+    return entry, category, fields[1:]
+
+
+def _region(row: YoloRow, size: Size, kind: Kind) -> Region:
+    entry, code = row.entry, None
+    if len(row.shape) == BOX:
         if kind == "masks":
-            raise entry.error("is a box, expected a polygon", "use the file for boxes")
-        score = entry.score(values[_BOX]) if len(values) > _BOX else None
-        box = entry.clip(_box(values[:_BOX], entry, size), size)
-        return Region(box=box, category=category, score=score)
-    if len(values) < 2 * 3 or len(values) % 2:
-        raise entry.error(
-            f'has {len(fields)} values ({show(" ".join(fields))}), expected "class cx cy w h", '
-            'perhaps with a confidence, or "class x1 y1 x2 y2 x3 y3 …"',
-            "correct or remove it",
-        )
-    _check_shares(values, entry)
-    points = np.array(values).reshape(-1, 2) * size[::-1]
-    if kind == "boxes":
-        low, extent = points.min(0).tolist(), np.ptp(points, 0).tolist()
-        return Region(box=entry.clip(entry.box(*low, *extent), size), category=category)
-    code = from_polygons([points.ravel()], size, entry)
-    return Region(box=tight_box(code), rle=code, category=category)
+            raise entry.unusable("is a box, expected a polygon", "use the file for boxes")
+        box = entry.clip(_box(row, size), size)
+    else:
+        points = np.array(row.shape).reshape(-1, 2) * size[::-1]
+        if kind == "boxes":
+            low, extent = points.min(0).tolist(), np.ptp(points, 0).tolist()
+            box = entry.clip(entry.box(*low, *extent), size)
+        else:
+            code = from_polygons([points.ravel()], size, entry)
+            box = tight_box(code)
+    return Region(box=box, rle=code, category=row.category, score=row.score, track=row.track)
 
 
-def _box(values: list[float], entry: Entry, size: Size) -> Box:
-    _check_shares(values, entry)
+def _box(row: YoloRow, size: Size) -> Box:
     height, width = size
-    x, y, w, h = (value * side for value, side in zip(values, (width, height) * 2, strict=True))
-    return entry.box(x - w / 2, y - h / 2, w, h)
-
-
-def _check_shares(values: list[float], entry: Entry) -> None:
-    for value in values:
-        if not -_ROUNDING <= value <= 1 + _ROUNDING:
-            raise entry.error(
-                f"has the value {value:g}, expected shares of the picture from 0 to 1",
-                "divide by the width or height of the picture",
-            )
+    x, y, w, h = (value * side for value, side in zip(row.shape, (width, height) * 2, strict=True))
+    return row.entry.box(x - w / 2, y - h / 2, w, h)

@@ -55,11 +55,10 @@ class RegionsCsv(GrowingFile):
     """
 
     def __init__(self, path: Path, *, top: int, given: tuple[str, ...] | None = None) -> None:
-        super().__init__(path)
         self._given = given
         ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
         names = [f"{column}{rank}" for rank in ranks for column in ("name", "score")]
-        self.append(_lines([[*_COLUMNS, "area", "given", *names]]))
+        super().__init__(path, start=_lines([[*_COLUMNS, "area", "given", *names]]))
 
     def write(self, picture: NamedPicture) -> None:
         """Append the regions of a picture.
@@ -101,8 +100,8 @@ class CocoRegionResults(GrowingFile):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._separator = "[\n"
+        super().__init__(path, start="[", ending="\n]\n")
+        self._separator = "\n"
 
     def write(self, picture: NamedPicture) -> None:
         """Append the regions of a picture.
@@ -116,14 +115,6 @@ class CocoRegionResults(GrowingFile):
             rows = (to_json(_result(picture, i)) for i in named)
             self.append(self._separator + ",\n".join(rows))
             self._separator = ",\n"
-
-    def close(self, ending: str = "") -> None:
-        """End the list and give the file its name.
-
-        Raises:
-            OutputError: If that fails; nothing is left behind.
-        """
-        super().close(("[" if self._separator == "[\n" else "\n") + "]\n" + ending)
 
 
 def _result(picture: NamedPicture, index: int) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class RegionJob:
             OutputError: nothing more can be written, as when the disk is full.
             BackendError: the engine fails.
         """
-        tally = RegionTally()
+        tally = RegionTally(faults=self._from.faults)
         with Stops() as stops, ExitStack() as stack:
             with stops.hold():
                 stack.enter_context(locked(self._files))
@@ -147,7 +147,7 @@ class RegionJob:
     def _note_problems(self, work: RegionWork, found: Found) -> None:
         for problem in found.problems[self._noted :]:
             self._noted += 1
-            work.count({"source": problem.asked, "error": problem.message})
+            work.note_failure(problem.asked, problem.message)
 
 
 def refuse_early(out: Path, regions_from: RegionsFrom, *, force: bool) -> None:

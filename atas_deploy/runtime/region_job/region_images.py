@@ -53,6 +53,7 @@ def _read(
     for source in sources:
         try:
             work.folder.check_room(source, force=work.options.force)
+            work.folder.clear(source)
             image = read_image(source.location)
             size = image.shape[0], image.shape[1]
             work.folder.check_room(source, force=work.options.force, size=size)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atas_deploy.core.region import NamedRegions
+from atas_deploy.media.annotations import Faults
 from atas_deploy.runtime.tally import Tally
 
 
@@ -17,18 +18,20 @@ class RegionTally(Tally):
         without: pictures and frames that have no region.
         cut: whether frames of a video were left out, by choice or as it broke.
         problem: what is wrong with the file of regions as a whole, found at the end.
+        faults: regions of the file that were left out.
     """
 
     regions: int = 0
     without: int = 0
     cut: bool = False
     problem: str | None = None
+    faults: Faults = field(default_factory=Faults)
     _named: Counter[int] = field(default_factory=Counter)  # class: regions
 
     @property
     def complete(self) -> bool:
         """Whether all went well."""
-        return not self.failed and self.problem is None
+        return not (self.failed or self.faults.count) and self.problem is None
 
     @property
     def background(self) -> int:
@@ -47,7 +50,7 @@ class RegionTally(Tally):
         """The numbers, JSON-ready."""
         names = ("images", "videos", "frames", "failed", "regions", "without")
         numbers = {name: getattr(self, name) for name in names}
-        return numbers | {"background": self.background}
+        return numbers | {"background": self.background, "left_out": self.faults.count}
 
     def classes(self, names: tuple[str, ...]) -> list[dict[str, Any]]:
         """Of each class: how many regions got its name."""

@@ -29,6 +29,7 @@ def name_video(work: RegionWork, source: Source) -> None:
     work.tally.cut |= (options.start, options.end, options.max_frames) != (None, None, None)
     try:
         work.folder.check_room(source, force=options.force)
+        work.folder.clear(source)
         first = _frames_before(source, options.start)
         with VideoReader(
             source.location, start=options.start, end=options.end, max_frames=options.max_frames
@@ -149,4 +150,4 @@ class _Video:
             reason = f"{name} was interrupted" if stopped else str(broken)
             self._work.tally.cut = True
             kept = f"{reason} (the {self._frames} frames before it are kept)"
-            self._work.count({"source": name, "error": kept})
+            self._work.note_failure(name, kept)

@@ -1,5 +1,6 @@
 """What the phases of a job of names for regions share."""
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,14 +11,13 @@ from atas_deploy.core.region import NamedRegions
 from atas_deploy.media.boxes import draw_regions
 from atas_deploy.media.sources import Source
 from atas_deploy.runtime.encode import Image
-from atas_deploy.runtime.options import JobOptions
 from atas_deploy.runtime.outputs import OutputFolder
 from atas_deploy.runtime.region_job.region_tally import RegionTally
 from atas_deploy.runtime.region_job.regions_from import RegionsFrom
 from atas_deploy.runtime.region_job.tables import Tables
 from atas_deploy.runtime.regions import RegionClassifier
-from atas_deploy.runtime.stops import Stops
-from atas_deploy.runtime.work import Progress, is_hopeless
+from atas_deploy.runtime.run_files import discard
+from atas_deploy.runtime.work import BaseWork
 
 
 class RegionFolder(OutputFolder):
@@ -28,10 +28,22 @@ class RegionFolder(OutputFolder):
         del suffixes["labels"]
         return suffixes
 
+    def clear(self, source: Source) -> None:
+        """If results are replaced, remove the overlay that an earlier run made of a source.
 
-@dataclass(frozen=True, slots=True)
-class RegionWork:
-    """The parts of a job.
+        This run may write none, or one of another kind. Inputs stay.
+        """
+        if not self._options.force:
+            return
+        for end in (".mp4",) if source.kind == "video" else (".jpg", ".png"):
+            path = self.path_of(source, f".overlay{end}")
+            if os.path.lexists(path) and not self.is_input(path):
+                discard(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionWork(BaseWork):
+    """The parts of a job of names for regions.
 
     Attributes:
         classifier: the model with its classes.
@@ -39,10 +51,6 @@ class RegionWork:
         folder: where overlays go.
         tables: where rows go.
         tally: what is done.
-        options: what to write.
-        progress: where to tell how far the job is.
-        stops: puts off signals while files are finished.
-        noted: notes that the user has seen.
     """
 
     classifier: RegionClassifier
@@ -50,25 +58,11 @@ class RegionWork:
     folder: RegionFolder
     tables: Tables
     tally: RegionTally
-    options: JobOptions
-    progress: Progress
-    stops: Stops
-    noted: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def draw(self, image: Image, found: NamedRegions) -> Image:
         """The overlay of a picture (H, W, 3) uint8 RGB."""
         return draw_regions(image, found, self.folder.palette, opacity=self.options.opacity)
-
-    def fail(self, source: Source, error: Exception) -> None:
-        """Note what went wrong with a source; go on unless nothing can be written any more.
-
-        Raises:
-            OutputError: the same error, if the disk is full or the folder may not be written.
-        """
-        if is_hopeless(error):
-            raise error
-        self.count({"source": source.shown, "error": str(error)})
 
     def count(self, row: Mapping[str, Any], found: NamedRegions | None = None) -> None:
         """Count a picture, frame, video or failure; the thread that reads does so, too.
@@ -82,8 +76,6 @@ class RegionWork:
             if row.get("kind") in ("image", "frame"):
                 self.tally.take(found)
 
-    def note(self, text: str | None) -> None:
-        """Tell the user something, once."""
-        if text and text not in self.noted:
-            self.noted.add(text)
-            self.progress.note(text)
+    def note_failure(self, source: str, message: str) -> None:
+        """Count an input that could not be used."""
+        self.count({"source": source, "error": message})

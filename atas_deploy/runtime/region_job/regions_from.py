@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from atas_deploy.core.region import Region
-from atas_deploy.media.annotations import Picture, RegionFile, open_boxes, open_masks
+from atas_deploy.media.annotations import (
+    Faults,
+    Picture,
+    RegionFile,
+    open_boxes,
+    open_masks,
+)
 from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.regions import TrackLinker, grid_regions, propose
 from atas_deploy.runtime.settle import check_whole
@@ -19,10 +25,12 @@ class RegionsFrom(Protocol):
     Attributes:
         class_names: the classes that `Region.category` counts; None if there are none.
         path: the file that they come from, or None.
+        faults: regions of the file that were left out.
     """
 
     class_names: tuple[str, ...] | None
     path: Path | None
+    faults: Faults
 
     def regions(
         self, picture: Picture, linker: TrackLinker | None = None
@@ -62,6 +70,7 @@ class FileRegions:
     def __init__(self, file: RegionFile, *, kind: str) -> None:
         self.path: Path | None = file.path
         self.class_names = file.class_names
+        self.faults = file.faults
         self._file, self._kind = file, kind
 
     @classmethod
@@ -97,6 +106,7 @@ class _NoFile:
 
     path: Path | None = None
     class_names: tuple[str, ...] | None = None
+    faults = Faults()  # there never are any
 
     def image_id(self, picture: Picture) -> None:
         """None."""

@@ -63,7 +63,7 @@ class Tables:
         name: str,
         time: float | None = None,
     ) -> None:
-        """Append the regions of a picture or frame.
+        """Append the regions of a picture or frame to both tables, or to none.
 
         Args:
             source: what results call it.
@@ -86,7 +86,11 @@ class Tables:
             time=time,
         )
         self._csv.write(named)
-        self._coco.write(named)
+        try:
+            self._coco.write(named)
+        except OutputError:
+            self._csv.take_back()
+            raise
 
     def close(self) -> None:
         """Complete both files, even if one of them cannot be.

@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.backends.base import Backend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.presets import Protocol
 from atas_deploy.core.region import NamedRegions, Region
-from atas_deploy.core.templates import resolve_templates
-from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.runtime.encode import Encoded, as_image
-from atas_deploy.runtime.encoders import Encoders, check_engine
+from atas_deploy.runtime.encoders import check_engine
 from atas_deploy.runtime.label import Words
+from atas_deploy.runtime.labeller import Labeller
 from atas_deploy.runtime.pipeline import ahead
 from atas_deploy.runtime.regions.embedding import (
     EMBEDS,
     Finder,
-    Picture,
+    ImageLike,
     RegionEmbedder,
     check_crop_weight,
     mix_embeddings,
@@ -43,7 +41,7 @@ FloatArray = npt.NDArray[np.float32]
 _LOGITS = 4_000_000  # at once
 
 
-class RegionClassifier:
+class RegionClassifier(Labeller):
     """Open-vocabulary names for boxes and masks.
 
     A region's embedding is compared with the words: the softmax over all queries of the logit scale
@@ -65,7 +63,8 @@ class RegionClassifier:
         crop_weight: w, the weight of the crop in "both", in [0, 1]; F-VLM has 0.65 for the CLIP
             score of classes that its detector did not learn.
         crop_scale: factor on both sides of the box that is cut out; CLIPSelf has 1.0 for boxes of
-            a grid and 1.5 for proposals.
+            a grid and 1.5 for proposals and where it measures. On a hundred pictures of COCO 1.5
+            named no more regions right than 1.0 (docs/commands/classify.md).
         top: T, how many classes each region is given.
         readout: as for `Segmenter`.
         background: as for `Segmenter`, but "none" is the default: regions hold something.
@@ -86,6 +85,7 @@ class RegionClassifier:
     Attributes:
         bundle: the model.
         backend: the engine.
+        encoders: the model on its engine, which gives encoders of other sizes, too.
         encoder: turns a picture into what `embed_dense` takes.
         embedder: turns crops into vectors, at the size the class token was trained at.
         templates: the prompts.
@@ -132,7 +132,7 @@ class RegionClassifier:
             "crop scale", crop_scale, "a number above 0", lambda s: s > 0
         )
         self.top = check_whole("top", top, "a whole number of classes above 0")
-        self.protocol = settle(
+        protocol = settle(
             Protocol(),
             readout=readout,
             background=background,
@@ -143,11 +143,10 @@ class RegionClassifier:
             stride=stride,
             logit_scale=logit_scale,
         )
-        vocabulary = build_vocabulary(classes, background=background)
-        self.templates = resolve_templates(templates)
-        self._encoders = Encoders(
+        super().__init__(
             model,
-            readout=self.protocol.readout,
+            classes,
+            protocol=protocol,
             backend=backend,
             device=device,
             batch_size=batch_size,
@@ -155,72 +154,21 @@ class RegionClassifier:
             progress=progress,
             tell=tell,
         )
-        self.bundle: Bundle = self._encoders.bundle
-        self.backend: Backend = self._encoders.backend
-        self.encoder = self._encoders.dense(
-            short_side=self.protocol.short_side,
-            window=self.protocol.window,
-            stride=self.protocol.stride,
-        )
-        self.embedder = self._encoders.whole(fit="longest")
+        self.embedder = self.encoders.whole(fit="longest")
         self._regions = RegionEmbedder(
             self.encoder,
             self.embedder,
-            width=self.bundle.manifest.embed_dim,
             embed=embed,
             crop_weight=self.crop_weight,
             crop_scale=self.crop_scale,
         )
-        self._text = self._encoders.texts(self.templates.prompts)
-        self._background = background
-        self._words = self._encode_words(vocabulary)
 
-    def set_classes(
-        self, classes: str | Sequence[str], *, background: str | Sequence[str] | None = None
-    ) -> None:
-        """Change the class list; words seen before cost nothing, no graph is touched.
-
-        Args:
-            classes: as for the class.
-            background: as for the class; None keeps the rule in use.
-
-        Raises:
-            ConfigError: an argument cannot be used; the old list stays.
-        """
-        rule = self._background if background is None else background
-        self._words = self._encode_words(build_vocabulary(classes, background=rule))
-        self._background = rule
-
-    def _encode_words(self, vocabulary: Vocabulary) -> Words:
-        features = self._text(vocabulary.queries)
-        return Words(vocabulary, np.float32(self.logit_scale) * features.T)
-
-    @property
-    def logit_scale(self) -> float:
-        """Factor on cosine similarities."""
-        return self.protocol.logit_scale or self.bundle.manifest.logit_scale
-
-    @property
-    def short_side(self) -> int:
-        """Shorter side of the encoder's input for dense features in pixels."""
-        return self.encoder.short_side
-
-    @property
-    def cache_problem(self) -> str | None:
-        """One sentence on why text features are not kept on disk, None while all is well."""
-        return self._encoders.cache_problem
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The classes, background words and queries in use."""
-        return self._words.vocabulary
-
-    def __call__(self, image: Picture, regions: Sequence[Region] | Finder) -> NamedRegions:
+    def __call__(self, image: ImageLike, regions: Sequence[Region] | Finder) -> NamedRegions:
         """Name the regions of one picture: see `name`."""
         return self.name(image, regions)
 
     def name(
-        self, image: Picture, regions: Sequence[Region] | Finder, *, top: int | None = None
+        self, image: ImageLike, regions: Sequence[Region] | Finder, *, top: int | None = None
     ) -> NamedRegions:
         """Name the regions of one picture.
 
@@ -240,7 +188,7 @@ class RegionClassifier:
 
     def stream(
         self,
-        pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]],
+        pictures: Iterable[tuple[ImageLike, Sequence[Region] | Finder]],
         *,
         top: int | None = None,
         every: int = 1,
@@ -271,7 +219,7 @@ class RegionClassifier:
 
     def _stream(
         self,
-        pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]],
+        pictures: Iterable[tuple[ImageLike, Sequence[Region] | Finder]],
         *,
         top: int | None,
         every: int,
@@ -286,7 +234,7 @@ class RegionClassifier:
         """Embed regions from what `self.encoder(image)` gave: see `RegionEmbedder.dense`."""
         return self._regions.dense(encoded, regions)
 
-    def embed_crops(self, image: Picture, regions: Sequence[Region]) -> FloatArray:
+    def embed_crops(self, image: ImageLike, regions: Sequence[Region]) -> FloatArray:
         """Embed regions cut out of their picture: see `RegionEmbedder.crops`."""
         return self._regions.crops(as_image(image), regions)
 

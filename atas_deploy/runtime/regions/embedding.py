@@ -22,7 +22,7 @@ from atas_deploy.runtime.settle import check_number
 
 FloatArray = npt.NDArray[np.float32]
 Finder = Callable[[Encoded], Sequence[Region]]
-Picture = Image | str | Path
+ImageLike = Image | str | Path
 
 EMBEDS = ("dense", "crop", "both")
 
@@ -33,7 +33,6 @@ class RegionEmbedder:
     Args:
         encoder: of pictures to dense features.
         embedder: of crops to vectors.
-        width: D.
         embed: "dense", "crop" or "both", see `RegionClassifier`.
         crop_weight: of the crops in "both", in [0, 1].
         crop_scale: factor on both sides of the box that is cut out.
@@ -44,12 +43,11 @@ class RegionEmbedder:
         encoder: ImageEncoder,
         embedder: ImageEmbedder,
         *,
-        width: int,
         embed: str,
         crop_weight: float,
         crop_scale: float,
     ) -> None:
-        self._encoder, self._embedder, self._width = encoder, embedder, width
+        self._encoder, self._embedder = encoder, embedder
         self._embed, self._crop_weight, self._crop_scale = embed, crop_weight, crop_scale
 
     def __call__(
@@ -65,7 +63,7 @@ class RegionEmbedder:
         return self._of(image, self._encoder(image) if dense else None, regions)
 
     def stream(
-        self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]], *, every: int = 1
+        self, pictures: Iterable[tuple[ImageLike, Sequence[Region] | Finder]], *, every: int = 1
     ) -> Generator[tuple[Sequence[Region], FloatArray]]:
         """As a call, picture by picture; they are read and encoded in threads of their own.
 
@@ -83,7 +81,7 @@ class RegionEmbedder:
         return self._crop_and_embed(pictures, every=every)
 
     def _crop_and_embed(
-        self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]], *, every: int
+        self, pictures: Iterable[tuple[ImageLike, Sequence[Region] | Finder]], *, every: int
     ) -> Generator[tuple[Sequence[Region], FloatArray]]:
         read = ((as_image(picture), regions) for picture, regions in pictures)
         held: Sequence[Region] = ()
@@ -99,7 +97,7 @@ class RegionEmbedder:
                 yield regions, self.crops(image, regions)
 
     def _encode_and_embed(
-        self, pictures: Iterable[tuple[Picture, Sequence[Region] | Finder]], *, every: int
+        self, pictures: Iterable[tuple[ImageLike, Sequence[Region] | Finder]], *, every: int
     ) -> Generator[tuple[Sequence[Region], FloatArray]]:
         taken: deque[tuple[Image, Sequence[Region] | Finder]] = deque()
 
@@ -182,7 +180,7 @@ class RegionEmbedder:
                     kept.append(index)
                     yield crop
 
-        embedded = np.zeros((len(regions), self._width), np.float32)
+        embedded = np.zeros((len(regions), self._embedder.width), np.float32)
         for count, vector in enumerate(self._embedder.stream(cut())):
             embedded[kept[count]] = vector
         return embedded

@@ -13,7 +13,11 @@ from pycocotools import mask as rle
 from atas_deploy.core.region import Box, Region
 from atas_deploy.runtime.settle import check_number, check_whole
 
-_PAIRS = 4_000_000  # overlaps in memory
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+_PAIRS = 1_000_000  # overlaps in memory
+_BLOCK = 4096  # pairs of which those that are taken already are passed over at once
 
 
 @dataclass(slots=True, eq=False)
@@ -72,38 +76,59 @@ class TrackLinker:
     def _number(self, regions: Sequence[Region], live: dict[int, _Last]) -> list[int]:
         """A track for each region; `live` gets their boxes."""
         numbers = list(live)
-        found: dict[int, int] = {}
-        taken: set[int] = set()
-        for row, column in self._pairs(regions, [live[number].box for number in numbers]):
-            if row not in found and column not in taken:
-                found[row] = numbers[column]
-                taken.add(column)
-        for row, region in enumerate(regions):
-            if row not in found:
-                found[row] = self._next
+        last = [live[number].box for number in numbers]
+        found = []
+        for region, column in zip(regions, self._link(regions, last), strict=True):
+            if column is None:
+                found.append(self._next)
                 self._next += 1
-            live[found[row]] = _Last(region.box, self._frame)
-        return [found[row] for row in range(len(regions))]
+            else:
+                found.append(numbers[column])
+            live[found[-1]] = _Last(region.box, self._frame)
+        return found
 
-    def _pairs(self, regions: Sequence[Region], last: Sequence[Box]) -> list[tuple[int, int]]:
-        """Regions and tracks that overlap enough, the most first, then in their order."""
+    def _link(self, regions: Sequence[Region], last: Sequence[Box]) -> list[int | None]:
+        """For each region the place of its track in a list; None = there is none."""
+        linked: list[int | None] = [None] * len(regions)
         if not regions or not last:
-            return []
+            return linked
         boxes, tracks = _xywh([region.box for region in regions]), _xywh(last)
-        rows, columns, overlaps = [], [], []
-        step = max(1, _PAIRS // len(tracks))
-        for start in range(0, len(boxes), step):
-            overlap = rle.iou(boxes[start : start + step], tracks, [0] * len(tracks))
+        rows, columns = np.ones(len(boxes), np.bool_), np.ones(len(tracks), np.bool_)  # free
+        more = True
+        while more:
+            pairs, more = self._pairs(boxes, tracks, np.flatnonzero(rows), np.flatnonzero(columns))
+            for start in range(0, len(pairs), _BLOCK):
+                block = pairs[start : start + _BLOCK]
+                free = rows[block[:, 0]] & columns[block[:, 1]]
+                for row, column in block[free].tolist():
+                    if rows[row] and columns[column]:
+                        linked[row] = column
+                        rows[row] = columns[column] = False
+        return linked
+
+    def _pairs(
+        self, boxes: FloatArray, tracks: FloatArray, rows: IntArray, columns: IntArray
+    ) -> tuple[IntArray, bool]:
+        """Free boxes and tracks that overlap enough, the most first, then in their order.
+
+        Returns:
+            Pairs (P, 2) of row and column, a million at most, and whether there are more.
+        """
+        best, overlaps, more = np.empty((0, 2), np.intp), np.empty(0), False
+        step = max(1, _PAIRS // max(1, len(columns)))
+        for start in range(0, len(rows) if len(columns) else 0, step):
+            some = rows[start : start + step]
+            overlap = rle.iou(boxes[some], tracks[columns], [0] * len(columns))
             row, column = np.nonzero(overlap >= self.overlap)
-            rows.append(row + start)
-            columns.append(column)
-            overlaps.append(overlap[row, column])
-        order = np.argsort(-np.concatenate(overlaps), kind="stable")
-        pairs = np.stack([np.concatenate(rows), np.concatenate(columns)], axis=1)[order]
-        return [(int(row), int(column)) for row, column in pairs]
+            best = np.concatenate([best, np.stack([some[row], columns[column]], axis=1)])
+            overlaps = np.concatenate([overlaps, overlap[row, column]])
+            order = np.argsort(-overlaps, kind="stable")
+            more |= len(order) > _PAIRS
+            best, overlaps = best[order[:_PAIRS]], overlaps[order[:_PAIRS]]
+        return best, more
 
 
-def _xywh(boxes: Sequence[Box]) -> npt.NDArray[np.float64]:
+def _xywh(boxes: Sequence[Box]) -> FloatArray:
     """COCO's boxes (K, 4) float64: left, top, width, height."""
     array = np.array(boxes, np.float64)
     array[:, 2:] -= array[:, :2]

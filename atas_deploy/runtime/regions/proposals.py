@@ -14,13 +14,13 @@ from pycocotools import mask as rle
 from atas_deploy.core.cluster import kmeans
 from atas_deploy.core.geometry import Size
 from atas_deploy.core.masks import Labels, label_map
-from atas_deploy.core.region import Mask, Region
+from atas_deploy.core.region import Mask, Region, Rle
+from atas_deploy.core.vectors import unit
 from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.regions.pool import one_map
 from atas_deploy.runtime.settle import check_number, check_whole
 
 FloatArray = npt.NDArray[np.float32]
-Code = dict[str, Any]  # a mask as COCO's run lengths
 
 _CLUSTERS = (2, 4, 8, 16, 32)
 _WIDTH = 64  # of the features that are clustered
@@ -61,8 +61,9 @@ def propose(
 
     The features are clustered by k-means into few and into more, after a random projection that
     keeps distances nearly; every point of a grid six times as fine gets the nearest centre to its
-    interpolated feature, and the connected parts (4 neighbours) of each cluster are proposals. A
-    part's score is its contrast times the square root of its share of the picture. The contrast is
+    interpolated feature, and the connected parts (4 neighbours) of each cluster are proposals,
+    unless they are thinner than a cell, as the rims are where features of two things mix. A part's
+    score is its contrast times the square root of its share of the picture. The contrast is
     the mean cosine of its cells to their mean, less that of the cells around it. Equal arguments
     give equal proposals.
 
@@ -89,12 +90,13 @@ def propose(
     least_area = check_number("least area", least_area, "a share in [0, 1]", _is_share)
     overlap = check_number("overlap", overlap, "a number in [0, 1]", _is_share)
     dense = one_map(encoded)
-    dense = dense / np.maximum(np.linalg.norm(dense, axis=-1, keepdims=True), 1e-12)
+    dense = unit(dense)
     narrow, size = _project(dense, seed=seed), _fine_size(dense, encoded.size)
     codes, insides = [], []
     for count in clusters:
         count = check_whole("number of clusters", count, "a whole number above 0")
-        for mask in _parts(_cluster_map(narrow, count, size=size, seed=seed), least_area):
+        labels = _cluster_map(narrow, count, size=size, seed=seed)
+        for mask in _parts(labels, least_area, least_width=_cell_width(dense, size)):
             codes.append(rle.encode(np.asfortranarray(mask, np.uint8)))
             insides.append(_cells(mask, dense.shape[:2]))
     if not codes:
@@ -141,14 +143,28 @@ def _cluster_map(dense: FloatArray, clusters: int, *, size: Size, seed: int) -> 
     return label_map(features, queries, np.arange(1, len(centres) + 1), size=size).labels
 
 
-def _parts(labels: Labels, least_area: float) -> Iterator[Mask]:
-    """Connected parts of each label, (H, W) bool, those that are large enough."""
+def _cell_width(dense: FloatArray, size: Size) -> float:
+    """The shorter side of a cell in points of the fine grid."""
+    h, w, _ = dense.shape
+    return float(min(size[0] / h, size[1] / w))
+
+
+def _parts(labels: Labels, least_area: float, *, least_width: float) -> Iterator[Mask]:
+    """Connected parts of each label, (H, W) bool, those that are large enough and not all thin."""
     for label in np.unique(labels):
         mask = np.asarray(labels == label, np.uint8)
         _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         large = stats[:, cv2.CC_STAT_AREA] >= least_area * labels.size
         for part in np.flatnonzero(large[1:]) + 1:
-            yield numbers == part
+            found = numbers == part
+            if _width(found) >= least_width:
+                yield found
+
+
+def _width(mask: Mask) -> float:
+    """Twice the distance of the deepest point of a mask (H, W) from what is not in it."""
+    padded = np.pad(mask.view(np.uint8), 1)
+    return 2 * float(cv2.distanceTransform(padded, cv2.DIST_C, 3).max())
 
 
 def _cells(mask: Mask, grid: Size) -> FloatArray:
@@ -163,8 +179,7 @@ def _scores(insides: FloatArray, dense: FloatArray) -> FloatArray:
     flat = insides.reshape(len(insides), -1)
     around = np.asarray(wider, np.float32).reshape(flat.shape) - flat
     features = dense.reshape(flat.shape[1], -1)
-    means = flat @ features
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    means = unit(flat @ features)
     cosines = np.asarray(means @ features.T, np.float32)
     contrast = _weighted_mean(cosines, flat) - _weighted_mean(cosines, around)
     return np.asarray(np.clip(contrast * np.sqrt(flat.mean(axis=1)), 0, 1))
@@ -175,7 +190,7 @@ def _weighted_mean(values: FloatArray, weights: npt.NDArray[Any]) -> FloatArray:
     return np.asarray((values * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12))
 
 
-def _distinct(codes: Sequence[Code], scores: FloatArray, *, most: int, overlap: float) -> list[int]:
+def _distinct(codes: Sequence[Rle], scores: FloatArray, *, most: int, overlap: float) -> list[int]:
     """Non-maximum suppression: the best masks, none of which overlaps a better one too much."""
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable").tolist():

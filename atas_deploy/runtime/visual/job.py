@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atas_deploy.core.errors import ConfigError, InputError
+from atas_deploy.core.errors import AtasError, ConfigError
 from atas_deploy.core.files import check_writable, output_error
 from atas_deploy.media.formats import write_image
 from atas_deploy.media.images import read_image
@@ -22,11 +22,11 @@ from atas_deploy.media.sources import Found, Source
 from atas_deploy.media.video import VideoReader
 from atas_deploy.media.walk import real_path
 from atas_deploy.runtime.encode import Image
-from atas_deploy.runtime.settle import check_choice
+from atas_deploy.runtime.settle import check_choice, check_number
 from atas_deploy.runtime.visual.kinds import KINDS, SCORES
 from atas_deploy.runtime.visual.page import write_page
-from atas_deploy.runtime.visual.panels import draw_grid, view_panels
-from atas_deploy.runtime.visual.viewer import Visual, Visualizer
+from atas_deploy.runtime.visual.panels import draw_grid, likely_words, view_panels
+from atas_deploy.runtime.visual.viewer import Visual, Visualizer, check_point
 from atas_deploy.runtime.work import Progress
 
 GRID, PAGE, FOLDER = ".visual.png", ".visual.html", ".visual"
@@ -66,8 +66,9 @@ class VisualOptions:
         if not self.kinds:
             raise ConfigError(f"No kind of map was named; expected some of {', '.join(KINDS)}.")
         check_choice("score", self.scores, SCORES)
-        if not 0 <= self.opacity <= 1:
-            raise ConfigError(f"The opacity is {self.opacity}; expected a number in [0, 1].")
+        check_number("opacity", self.opacity, "a number in [0, 1]", lambda share: 0 <= share <= 1)
+        if self.point is not None:
+            check_point(self.point)
 
     def targets(self, out: Path, source: Source) -> list[Path]:
         """The files and folders that a source becomes."""
@@ -82,7 +83,7 @@ class Shown:
     Attributes:
         pictures: source and files of each, JSON-ready.
         failures: source and error of each that failed.
-        notes: sentences on pages with a coarser grid.
+        notes: sentences on what the PNGs and pages have less of.
     """
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
@@ -123,7 +124,7 @@ def show_all(
     options: VisualOptions,
     progress: Progress,
 ) -> Shown:
-    """Show sources in the order given; one that cannot be read is noted and skipped.
+    """Show sources in the order given; one that cannot be shown is noted and skipped.
 
     Args:
         visualizer: the models with their words.
@@ -131,10 +132,6 @@ def show_all(
         out: folder of the results.
         options: what to show of it.
         progress: where to tell how far it is.
-
-    Raises:
-        OutputError: a file cannot be written.
-        BackendError: an engine fails.
     """
     shown = Shown()
     progress.begin("pictures", total=found.count(), unit="picture")
@@ -142,14 +139,21 @@ def show_all(
         for source in found.sources:
             try:
                 shown.pictures.append(_show(visualizer, source, out, options, shown.notes))
-            except InputError as exc:
-                message = str(exc) if source.shown in str(exc) else f"{source.shown}: {exc}"
-                shown.failures.append({"source": source.shown, "error": message})
+            except Exception as exc:  # whatever it is, the other pictures can be shown
+                shown.failures.append({"source": source.shown, "error": _explain(source, exc)})
             progress.advance()
     finally:
         progress.end()
     shown.failures += [{"source": one.asked, "error": one.message} for one in found.problems]
     return shown
+
+
+def _explain(source: Source, error: Exception) -> str:
+    """One sentence that names the source."""
+    if not isinstance(error, AtasError):
+        reason = ": ".join(filter(None, (type(error).__name__, str(error))))
+        return f"{source.shown} could not be shown ({reason}); please report this mistake."
+    return str(error) if source.shown in str(error) else f"{source.shown}: {error}"
 
 
 def _show(
@@ -163,6 +167,7 @@ def _show(
     kinds, scores, opacity = options.kinds, options.scores, options.opacity
     write_image(grid, draw_grid(visual, kinds=kinds, scores=scores, opacity=opacity))
     files = [grid]
+    notes += _left_out(grid, visual, options)
     if options.page:
         title = _title(source, options.time)
         notes += write_page(others[0], visual, title=title, scores=scores, opacity=opacity)
@@ -177,6 +182,15 @@ def _show(
         "views": [{"name": view.name, "grid": list(view.grid)} for view in visual.views],
         "files": [file.relative_to(out).as_posix() for file in files],
     }
+
+
+def _left_out(grid: Path, visual: Visual, options: VisualOptions) -> list[str]:
+    """A sentence if the grid has a part of the words only."""
+    some, total = len(likely_words(visual)), len(visual.class_names)
+    if "words" not in options.kinds or some == total:
+        return []
+    more = "" if options.separate else "; --separate writes them all"
+    return [f"{grid.name} has the {some} likeliest of {total} words{more}."]
 
 
 def _write_separate(folder: Path, visual: Visual, options: VisualOptions) -> Iterator[Path]:

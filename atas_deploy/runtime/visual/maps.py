@@ -48,12 +48,6 @@ class WordMaps:
     cosine: FloatArray
 
 
-def unit(features: FloatArray) -> FloatArray:
-    """Bring vectors (..., D) to unit length; zeros stay."""
-    length = np.linalg.norm(features, axis=-1, keepdims=True)
-    return np.asarray(features / np.maximum(length, _LEAST), np.float32)
-
-
 def cluster_map(dense: FloatArray, clusters: int) -> Clusters:
     """Cluster the cells of a picture, the largest cluster first.
 

@@ -22,14 +22,15 @@ if (data.words.length) VIEWS.push(["words", "Words"]);
 VIEWS.push(["picture", "Picture"]);
 const SCORES = [["probability", "Probability"], ["cosine", "Cosine"]];
 
-// row and column are those of the first model's grid
-const state = { row: data.patch[0], column: data.patch[1], view: "similarity", model: "all",
-  word: 0, scores: data.scores };
+const STEPS = 1e6, FILTERED = 30; // of a share, as viewer.py has; words without a filter
 
-function patchOf(model) {
-  const [h, w] = model.grid, [h0, w0] = models[0].grid;
-  return [Math.floor((state.row + 0.5) / h0 * h), Math.floor((state.column + 0.5) / w0 * w)];
-}
+// y and x are shares of height and width in [0, 1); actor is the model that was acted on last
+const state = { y: data.place[0], x: data.place[1], view: "similarity", model: "all", word: 0,
+  scores: data.scores, actor: 0 };
+
+// Row and column of the patch that holds a place.
+const patchAt = ({ grid: [h, w] }, y, x) => [Math.floor(y * h), Math.floor(x * w)];
+const share = (value) => clamp(Math.ceil(value * STEPS) / STEPS, 0, 1 - 1 / STEPS);
 
 // Cosines of all cells with one: (h w), from int8 features with a scale for each cell.
 function similarity(model, row, column) {
@@ -113,7 +114,7 @@ function makeStage(model) {
   figure.style.setProperty("--ratio", data.size[1] / data.size[0]);
   stage.tabIndex = 0;
   stage.setAttribute("role", "application");
-  stage.setAttribute("aria-label", `Patches of ${model.name}; arrow keys choose one`);
+  stage.setAttribute("aria-label", `Patches of ${model.name}; arrow keys move the chosen one`);
   stage.setAttribute("aria-describedby", "status");
   const image = make("img", "", stage), clusters = make("img", "layer", stage);
   [image.alt, image.src] = ["", data.image];
@@ -122,11 +123,11 @@ function makeStage(model) {
   const mark = make("div", "mark", stage);
   over.hidden = true;
   const caption = make("figcaption", "", figure);
-  make("span", "name", caption).textContent = model.name;
+  const name = make("span", "name", caption), value = make("span", "value", caption);
   const scale = make("span", "scale", caption), low = make("span", "low", scale);
   const bar = make("canvas", "", scale), high = make("span", "high", scale);
   paintBar(bar);
-  const part = { model, figure, stage, image, clusters, canvas, over, mark, scale, low, high, values: null };
+  const part = { model, figure, stage, image, clusters, canvas, over, mark, name, value, scale, low, high, values: null };
   listen(part);
   return part;
 }
@@ -138,42 +139,48 @@ function paintBar(bar) {
   bar.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-function cellAt(part, event) {
-  const box = part.stage.getBoundingClientRect(), [h, w] = part.model.grid;
-  const row = Math.floor((event.clientY - box.top) / box.height * h);
-  const column = Math.floor((event.clientX - box.left) / box.width * w);
-  return [clamp(row, 0, h - 1), clamp(column, 0, w - 1)];
+function placeAt(stage, event) {
+  const box = stage.getBoundingClientRect();
+  return [share((event.clientY - box.top) / box.height), share((event.clientX - box.left) / box.width)];
 }
 
 function listen(part) {
-  const { stage, over, model } = part;
-  stage.addEventListener("click", (event) => {
-    const [row, column] = cellAt(part, event), [h, w] = model.grid, [h0, w0] = models[0].grid;
-    choose(Math.floor((row + 0.5) / h * h0), Math.floor((column + 0.5) / w * w0));
-  });
+  const { stage, model } = part;
+  stage.addEventListener("click", (event) => choose(part, placeAt(stage, event), "similarity"));
   stage.addEventListener("pointermove", (event) => {
-    const cell = cellAt(part, event);
-    place(over, cell, model.grid);
-    over.hidden = event.pointerType === "touch";
-    tell(part, cell);
+    if (event.pointerType !== "touch") hover(placeAt(stage, event));
   });
-  stage.addEventListener("pointerleave", () => { over.hidden = true; tell(part, null); });
+  stage.addEventListener("pointerleave", () => hover(null));
   stage.addEventListener("keydown", (event) => {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const move = moves[event.key];
+    const move = moves[event.key] || (event.key === "Enter" && [0, 0]);
     if (!move || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    const steps = event.shiftKey ? 5 : 1;
-    choose(state.row + steps * move[0], state.column + steps * move[1]);
+    const steps = event.shiftKey ? 5 : 1, cell = patchAt(model, state.y, state.x);
+    const moved = cell.map((at, i) =>
+      share((clamp(at + steps * move[i], 0, model.grid[i] - 1) + 0.5) / model.grid[i]));
+    choose(part, moved, event.key === "Enter" ? "similarity" : state.view);
   });
 }
 
-function choose(row, column) {
-  const [h, w] = models[0].grid;
-  state.row = clamp(row, 0, h - 1);
-  state.column = clamp(column, 0, w - 1);
-  state.view = "similarity";
+function choose(part, [y, x], view) {
+  Object.assign(state, { y, x, view, actor: parts.indexOf(part) });
   update();
+}
+
+// What all models have at a place; null = the pointer is nowhere.
+function hover(point) {
+  for (const part of parts) {
+    part.over.hidden = !point;
+    part.value.textContent = point ? valueAt(part, patchAt(part.model, ...point)) : "";
+    if (point) place(part.over, patchAt(part.model, ...point), part.model.grid);
+  }
+}
+
+function valueAt({ model, values }, [row, column]) {
+  const cell = row * model.grid[1] + column;
+  if (state.view === "kmeans") return `cluster ${model.labels[cell] + 1}`;
+  return values ? written(values[cell]) : "";
 }
 
 function place(element, [row, column], [h, w]) {
@@ -183,17 +190,39 @@ function place(element, [row, column], [h, w]) {
   element.style.width = `${100 / w}%`;
 }
 
-function tell(part, cell) {
-  const [h0, w0] = models[0].grid, [height, width] = data.size;
-  const x = Math.floor((state.column + 0.5) / w0 * width), y = Math.floor((state.row + 0.5) / h0 * height);
-  let text = `Patch in row ${state.row + 1} of ${h0}, column ${state.column + 1} of ${w0} (pixel ${x}, ${y})`;
-  if (cell && part.values) text += `; under the pointer ${part.values[cell[0] * part.model.grid[1] + cell[1]].toFixed(2)}`;
-  byId("status").textContent = text;
+// Of many words each has a small probability.
+const written = (value) => value.toFixed(state.view === "words" && Math.abs(value) < 0.095 ? 3 : 2);
+
+// What was chosen, and its value in each model that is shown, for screen readers as well.
+function tell() {
+  const shown = parts.filter((part) => !part.figure.hidden);
+  const { model } = shown.includes(parts[state.actor]) ? parts[state.actor] : shown[0];
+  const [h, w] = model.grid, [row, column] = patchAt(model, state.y, state.x);
+  const x = Math.floor(state.x * data.size[1]), y = Math.floor(state.y * data.size[0]);
+  const lines = shown.map((part) => (shown.length > 1 ? `${part.model.name}: ` : "") + describe(part));
+  byId("status").textContent = [
+    `Patch in row ${row + 1} of ${h}, column ${column + 1} of ${w} (pixel ${x}, ${y})`,
+    ...lines.filter((line) => !line.endsWith(": ") && line)].join("; ") + ".";
+}
+
+function describe({ model, values }) {
+  const [row, column] = patchAt(model, state.y, state.x), w = model.grid[1], own = row * w + column;
+  if (!values) return valueAt({ model, values }, [row, column]);
+  const alike = state.view === "similarity";
+  let least = Infinity, most = -Infinity, top = own;
+  values.forEach((value, cell) => {
+    least = Math.min(least, value);
+    if (value > most && !(alike && cell === own)) [most, top] = [value, cell];
+  });
+  const at = `in row ${Math.floor(top / w) + 1}, column ${top % w + 1}`;
+  const ends = `from ${written(least)} to ${written(most)}, the largest ${at}`;
+  if (alike) return top === own ? "" : `similarity of the others ${ends}`;
+  return `${data.words[state.word]} ${written(values[own])} here, ${ends}`;
 }
 
 function show(part) {
   const { model, canvas, clusters } = part, view = state.view, smooth = byId("smooth").checked;
-  const [row, column] = patchOf(model);
+  const [row, column] = patchAt(model, state.y, state.x);
   part.figure.hidden = state.model !== "all" && models[state.model] !== model;
   part.values = null;
   let low = 0, high = 1;
@@ -215,9 +244,10 @@ function show(part) {
   canvas.hidden = view === "picture" || !clusters.hidden;
   part.image.classList.toggle("dimmed", part.values !== null);
   part.scale.hidden = part.values === null;
+  part.name.textContent = model.name + (view === "words" ? `: ${data.words[state.word]}` : "");
+  part.value.textContent = "";
   [part.low.textContent, part.high.textContent] = [low.toFixed(2), high.toFixed(2)];
   for (const layer of [canvas, clusters]) layer.style.opacity = byId("opacity").value / 100;
-  part.mark.hidden = view !== "similarity" && view !== "picture";
   place(part.mark, [row, column], model.grid);
 }
 
@@ -231,39 +261,68 @@ function radios(id, choices, key) {
   }
 }
 
+// A field that leaves the words that contain a text; Enter chooses the first of them.
+function filterWords() {
+  const field = byId("filter"), labels = [...byId("words").querySelectorAll("label")];
+  byId("search").hidden = labels.length <= FILTERED;
+  field.addEventListener("input", () => {
+    const text = field.value.trim().toLowerCase();
+    for (const label of labels) label.hidden = !label.textContent.toLowerCase().includes(text);
+    byId("found").textContent = text ? `${labels.filter((label) => !label.hidden).length} of ${labels.length}` : "";
+  });
+  field.addEventListener("keydown", (event) => {
+    const first = labels.find((label) => !label.hidden);
+    if (event.key === "Enter" && first) first.querySelector("input").click();
+  });
+}
+
+function showWord() {
+  const input = byId("words").querySelector("input:checked");
+  if (state.view === "words" && input) input.parentElement.scrollIntoView({ block: "nearest" });
+}
+
 function normalise() {
-  const [h, w] = models[0].grid;
   const whole = (value, low, high, other) => Number.isInteger(value) ? clamp(value, low, high) : other;
-  state.row = whole(Number(state.row), 0, h - 1, data.patch[0]);
-  state.column = whole(Number(state.column), 0, w - 1, data.patch[1]);
   state.word = whole(Number(state.word), 0, Math.max(data.words.length - 1, 0), 0);
   if (state.model !== "all") state.model = whole(Number(state.model), 0, models.length - 1, "all");
   if (!VIEWS.some(([name]) => name === state.view)) state.view = "similarity";
   if (!SCORES.some(([name]) => name === state.scores)) state.scores = data.scores;
 }
 
-function readAddress() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const patch = (asked.get("patch") || "").match(/^(\d{1,6}),(\d{1,6})$/);
-  if (patch) [state.row, state.column] = patch.slice(1).map(Number);
+function readAddress(hash) {
+  const asked = new URLSearchParams(hash.slice(1));
+  const point = (asked.get("point") || "").match(/^([\d.]{1,9}),([\d.]{1,9})$/);
+  if (point && !point.slice(1).map(Number).some(isNaN)) {
+    [state.x, state.y] = point.slice(1).map((part) => clamp(Number(part), 0, 1 - 1 / STEPS));
+  }
   for (const key of ["view", "model", "word", "scores"]) if (asked.has(key)) state[key] = asked.get(key);
   normalise();
 }
 
-function writeAddress() {
-  let hash = `#patch=${state.row},${state.column}&view=${state.view}`;
+const digits = (part) => String(Number(part.toFixed(6)));
+
+function address() {
+  let hash = `#point=${digits(state.x)},${digits(state.y)}&view=${state.view}`;
   if (models.length > 1) hash += `&model=${state.model}`;
   if (state.view === "words") hash += `&word=${state.word}&scores=${state.scores}`;
-  if (hash !== location.hash) history.replaceState(null, "", hash);
+  return hash;
+}
+
+let writing; // browsers refuse an address that changes with every key of a held arrow
+function writeAddress() {
+  clearTimeout(writing);
+  writing = setTimeout(() => {
+    if (address() !== location.hash) history.replaceState(null, "", address());
+  }, 300);
 }
 
 function update() {
   for (const [id, key] of [["views", "view"], ["models", "model"], ["words", "word"], ["scores", "scores"]]) {
     for (const input of byId(id).querySelectorAll("input")) input.checked = input.value === String(state[key]);
   }
-  byId("words").hidden = byId("scores").hidden = state.view !== "words";
+  byId("vocabulary").hidden = byId("scores").hidden = state.view !== "words";
   parts.forEach(show);
-  tell(parts[0], null);
+  tell();
   writeAddress();
 }
 
@@ -272,10 +331,12 @@ radios("models", [["all", "All"], ...models.map((model, i) => [String(i), model.
 radios("words", data.words.map((word, i) => [String(i), word]), "word");
 radios("scores", SCORES, "scores");
 byId("models").hidden = models.length < 2;
+filterWords();
 const parts = models.map(makeStage);
 byId("opacity").addEventListener("input", () => parts.forEach(show));
 byId("smooth").addEventListener("change", () => parts.forEach(show));
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
-addEventListener("hashchange", () => { readAddress(); update(); });
-readAddress();
+addEventListener("hashchange", () => { readAddress(location.hash); update(); showWord(); });
+readAddress(location.hash);
 update();
+showWord();

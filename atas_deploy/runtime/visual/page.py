@@ -9,7 +9,7 @@ h w grid, C classes
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -26,7 +26,7 @@ from atas_deploy.media.inline import jpeg_uri, palette_uri
 from atas_deploy.runtime.visual import pack
 from atas_deploy.runtime.visual.kinds import SCORES
 from atas_deploy.runtime.visual.maps import nearest_cells, resize_cells
-from atas_deploy.runtime.visual.panels import word_scale
+from atas_deploy.runtime.visual.panels import likely_words, word_scale
 from atas_deploy.runtime.visual.viewer import View, Visual
 
 _FOLDER = Path(__file__).parent
@@ -39,6 +39,8 @@ def write_page(
 ) -> list[str]:
     """Write the page of a picture.
 
+    It has all words, or as many of the most probable ones as fit.
+
     Args:
         path: the file to create or replace.
         visual: the picture.
@@ -47,39 +49,51 @@ def write_page(
         opacity: of maps over the picture at first, in [0, 1].
 
     Returns:
-        One sentence for each model whose grid was made coarser, so that the page stays small.
+        Sentences on what was left out so that the page stays small: words, and cells of a model
+        whose grid was made coarser.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    most = pack.MAX_BYTES // len(visual.views)
-    models = [_model(visual, view, most=most) for view in visual.views]
-    coarser = [
-        f"The page shows {view.name} on {_by(model['grid'])} patches instead of {_by(view.grid)}, "
-        f"so that it stays below {4 * pack.MAX_BYTES / 3e6:.0f} MB; a smaller --short-side shows "
-        "its own grid."
-        for view, model in zip(visual.views, models, strict=True)
-        if tuple(model["grid"]) != view.grid
-    ]
+    shapes = [view.dense.shape for view in visual.views]
+    words = likely_words(visual, pack.words_that_fit(shapes, len(visual.class_names)))
+    models = [_model(visual, view, words=words) for view in visual.views]
+    notes = _notes(visual, models, words=len(words))
     content = {
         "size": visual.image.shape[:2],
         "image": jpeg_uri(resize_image(visual.image, _shrunk(visual, _LONGEST_SIDE))),
         "heat": pack.text(heat_colors()),
-        "words": visual.class_names,
+        "words": [visual.class_names[number] for number in words],
         "scores": scores,
-        "patch": models[0].pop("patch"),
+        "place": visual.place,
         "models": models,
     }
-    page = _fill(title, visual, content, opacity=opacity, note=" ".join(coarser))
+    page = _fill(title, visual, content, opacity=opacity, note=" ".join(notes))
     with atomic_path(path) as part:
         part.write_bytes(page.encode("utf-8", "replace"))
-    return coarser
+    return notes
 
 
-def _model(visual: Visual, view: View, *, most: int) -> dict[str, Any]:
+def _notes(visual: Visual, models: Sequence[Mapping[str, Any]], *, words: int) -> list[str]:
+    """What the page has less of than the picture."""
+    small, total = f"so that it stays below {4 * pack.MAX_BYTES / 3e6:.0f} MB", visual.class_names
+    notes = [
+        f"The page shows {view.name} on {_by(model['grid'])} patches instead of {_by(view.grid)}, "
+        f"{small}; a smaller --short-side shows its own grid."
+        for view, model in zip(visual.views, models, strict=True)
+        if tuple(model["grid"]) != view.grid
+    ]
+    if words < len(total):
+        notes.append(f"The page has the {words} likeliest of {len(total)} words, {small}.")
+    return notes
+
+
+def _model(visual: Visual, view: View, *, words: Sequence[int]) -> dict[str, Any]:
     """What the page holds of a model."""
-    dense = pack.fit(view.dense, most)
-    h, w, width = dense.shape
+    width = view.dense.shape[-1]
+    cells = pack.cells_that_fit(width, len(words), models=len(visual.views))
+    dense = pack.fit(view.dense, cells)
+    h, w = dense.shape[:2]
     packed = pack.pack(dense)
     scores, palette = view.clusters.scores, class_palette(view.clusters.scores.shape[-1])[1:]
     large = strongest_cells(scores, _shrunk(visual, _CLUSTER_SIDE))
@@ -87,25 +101,25 @@ def _model(visual: Visual, view: View, *, most: int) -> dict[str, Any]:
         "name": view.name,
         "grid": (h, w),
         "dim": width,
-        "patch": [int((view.patch[i] + 0.5) / view.grid[i] * (h, w)[i]) for i in (0, 1)],
         "features": pack.text(packed.values),
         "scales": pack.text(packed.scales),
         "pca": pack.text(pack.levels(resize_cells(view.colors, (h, w)), 0, 1)),
         "labels": pack.text(nearest_cells(view.clusters.labels, (h, w)).astype(np.uint8)),
         "colors": palette.tolist(),
         "clusters": palette_uri(large, palette),
-        "words": _words(visual, view, (h, w)),
+        "words": _words(visual, view, (h, w), words=words),
     }
 
 
-def _words(visual: Visual, view: View, grid: Size) -> dict[str, Any]:
+def _words(visual: Visual, view: View, grid: Size, *, words: Sequence[int]) -> dict[str, Any]:
     """Maps of the words, by the kind of score, in 8 bits from `low` to `high`."""
     if view.words is None:
         return {}
     maps = {}
     for kind in SCORES:
         low, high = word_scale(visual, scores=kind)
-        cells = pack.levels(resize_cells(getattr(view.words, kind), grid), low, high)
+        chosen = getattr(view.words, kind)[..., words]
+        cells = pack.levels(resize_cells(chosen, grid), low, high)
         maps[kind] = {"low": low, "high": high, "cells": pack.text(cells)}
     return maps
 

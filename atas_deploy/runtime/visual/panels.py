@@ -13,10 +13,11 @@ from atas_deploy.runtime.encode import Image
 from atas_deploy.runtime.visual.maps import FloatArray
 from atas_deploy.runtime.visual.viewer import View, Visual
 
-MOST_WORDS = 12  # of the grid; the page shows all
+MOST_WORDS = 12  # of the grid; the page and the pictures of single maps show more
 
-# Longest side of a panel in pixels, and panels in a row: of the grid of one model, of several.
-_ALONE, _SEVERAL = (512, 4), (384, 8)
+# Longest side of a panel, and room for a row of them, in pixels: of one model, of several.
+_ALONE, _SEVERAL = (512, 4 * 512), (384, 8 * 384)
+_SHORTEST = 96  # side of a panel in pixels, if the longer one can be up to twice as long for it
 
 
 def show_clusters(image: Image, view: View, *, opacity: float) -> Image:
@@ -26,13 +27,13 @@ def show_clusters(image: Image, view: View, *, opacity: float) -> Image:
     return blend(image, labels, class_palette(scores.shape[-1]), opacity=opacity)
 
 
-def show_words(visual: Visual) -> list[int]:
-    """Numbers of the words for the grid: all, or the `MOST_WORDS` most probable somewhere."""
+def likely_words(visual: Visual, most: int = MOST_WORDS) -> list[int]:
+    """Numbers of all words, or of the `most` that are the most probable somewhere, in order."""
     names = visual.class_names
-    if len(names) <= MOST_WORDS:
+    if len(names) <= most:
         return list(range(len(names)))
     peak = [view.words.probability.max(axis=(0, 1)) for view in visual.views if view.words]
-    likely = np.argsort(-np.max(peak, axis=0), kind="stable")[:MOST_WORDS]
+    likely = np.argsort(-np.max(peak, axis=0), kind="stable")[:most]
     return sorted(likely.tolist())
 
 
@@ -54,6 +55,7 @@ def view_panels(
     scores: str = "probability",
     opacity: float,
     size: Size | None = None,
+    words: Sequence[int] | None = None,
 ) -> Iterator[tuple[str, Panel]]:
     """The panels of a view by what they show: "kmeans", "pca", "similarity", or "word-NAME".
 
@@ -64,6 +66,7 @@ def view_panels(
         scores: of `SCORES`: what heat maps of words show.
         opacity: of colours over the picture, in [0, 1].
         size: (H, W) of the panels; None = as the picture.
+        words: numbers of the words; None = all.
     """
     image = visual.image if size is None else resize_image(visual.image, size)
     if "kmeans" in kinds:
@@ -78,7 +81,7 @@ def view_panels(
         yield "similarity", _marked(panel, view)
     if "words" in kinds and view.words is not None:
         scale = word_scale(visual, scores=scores)
-        for number in show_words(visual):
+        for number in range(len(visual.class_names)) if words is None else words:
             cells = np.ascontiguousarray(getattr(view.words, scores)[..., number])
             name = visual.class_names[number]
             yield f"word-{name}", _heat(image, cells, name, scale=scale, opacity=opacity)
@@ -87,7 +90,9 @@ def view_panels(
 def draw_grid(
     visual: Visual, *, kinds: Sequence[str], scores: str = "probability", opacity: float
 ) -> Image:
-    """All panels of a picture: a row for each model, or rows of four for a single one.
+    """All panels of a picture: a row for each model, or rows of about four for a single one.
+
+    Of many words it has the `MOST_WORDS` likeliest, and the headings say so.
 
     Args:
         visual: the picture.
@@ -98,18 +103,27 @@ def draw_grid(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    height, width = visual.image.shape[:2]
-    side, columns = _SEVERAL if len(visual.views) > 1 else _ALONE
-    scale = side / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    side, room = _SEVERAL if len(visual.views) > 1 else _ALONE
+    size = _panel_size((visual.image.shape[0], visual.image.shape[1]), side)
+    words, total = likely_words(visual), len(visual.class_names)
+    part = f" - {len(words)} of {total} words" if "words" in kinds and len(words) < total else ""
     blocks = []
     for view in visual.views:
         h, w = view.grid
         picture = Panel(resize_image(visual.image, size), f"picture, {h} x {w} patches")
-        panels = view_panels(visual, view, kinds=kinds, scores=scores, opacity=opacity, size=size)
+        panels = view_panels(
+            visual, view, kinds=kinds, scores=scores, opacity=opacity, size=size, words=words
+        )
         first = _marked(picture, view) if "similarity" in kinds else picture
-        blocks.append(Block(view.name, [first, *(panel for _, panel in panels)]))
-    return montage(blocks, columns=columns)
+        blocks.append(Block(view.name + part, [first, *(panel for _, panel in panels)]))
+    return montage(blocks, room=room)
+
+
+def _panel_size(size: Size, side: int) -> Size:
+    """(H, W) of a panel: `side` pixels long, up to twice that if it would be a thin strip."""
+    longest = min(max(side, _SHORTEST * max(size) / min(size)), 2 * side)
+    height, width = (max(1, round(length * longest / max(size))) for length in size)
+    return height, width
 
 
 def _heat(

@@ -3,6 +3,7 @@
 H W pixels, h w grid, D embedding width, C classes
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,11 +12,15 @@ from pathlib import Path
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.geometry import Size
+from atas_deploy.core.presets import Protocol
+from atas_deploy.core.readouts import check_readout
 from atas_deploy.core.templates import resolve_templates
+from atas_deploy.core.vectors import unit
 from atas_deploy.core.vocabulary import Vocabulary, build_vocabulary
 from atas_deploy.media.naming import unique_names
 from atas_deploy.runtime.encode import Image, ImageEncoder, as_image
 from atas_deploy.runtime.encoders import Encoders, check_engine
+from atas_deploy.runtime.settle import check_number, check_whole, settle
 from atas_deploy.runtime.visual.kinds import MAX_CLUSTERS
 from atas_deploy.runtime.visual.maps import (
     Clusters,
@@ -25,10 +30,11 @@ from atas_deploy.runtime.visual.maps import (
     component_colors,
     component_map,
     similarity_map,
-    unit,
     word_maps,
 )
 from atas_deploy.runtime.visual.match import match_clusters, match_components
+
+_STEPS = 1_000_000  # of a share, as page.js has
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +78,14 @@ class Visual:
         image: (H, W, 3) uint8 RGB.
         views: one for each model and read-out, in the order given.
         class_names: the C classes.
+        place: of the chosen point, as shares of height and width in [0, 1); the chosen patch of
+            each view holds it.
     """
 
     image: Image
     views: tuple[View, ...]
     class_names: tuple[str, ...]
+    place: tuple[float, float] = (0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +106,7 @@ class Visualizer:
         >>> visual.views[1].words.probability[..., 0]   # (h, w) of "dog"
 
     Args:
-        models: names, bundle folders, checkpoints or open bundles; see
+        models: names, bundle folders, checkpoints or open bundles, or one of them; see
             `atas_deploy.models.open_model`.
         readouts: how dense features are read, each with each model; () = the models' own.
         classes: words to show, see `atas_deploy.core.classes`; None = none.
@@ -123,9 +132,9 @@ class Visualizer:
 
     def __init__(  # noqa: PLR0913
         self,
-        models: Sequence[str | Path | Bundle] = ("atas-tiny",),
+        models: str | Path | Bundle | Sequence[str | Path | Bundle] = ("atas-tiny",),
         *,
-        readouts: Sequence[str] = (),
+        readouts: str | Sequence[str] = (),
         classes: str | Sequence[str] | None = None,
         background: str | Sequence[str] = "auto",
         templates: str | Sequence[str] = "default",
@@ -140,12 +149,18 @@ class Visualizer:
     ) -> None:
         check_engine(backend, device)
         self._clusters = _check_clusters(clusters)
+        protocol = settle(
+            Protocol(),
+            background=background,
+            templates=templates,
+            logit_scale=logit_scale,
+            short_side=short_side,
+        )
+        pairs = _pairs(models, readouts)
         self._vocabulary: Vocabulary | None = None
         if classes is not None:
             self._vocabulary = build_vocabulary(classes, background=background)
         prompts = resolve_templates(templates).prompts
-        wanted: Sequence[str | None] = readouts or (None,)
-        pairs = list(product(models, wanted))
         opened = [
             Encoders(
                 model,
@@ -162,9 +177,9 @@ class Visualizer:
         self._models = [
             _Model(
                 name,
-                encoders.dense(short_side=short_side),
+                encoders.dense(short_side=protocol.short_side),
                 encoders.texts(prompts)(self._vocabulary.queries) if self._vocabulary else None,
-                logit_scale or encoders.bundle.manifest.logit_scale,
+                protocol.logit_scale or encoders.bundle.manifest.logit_scale,
             )
             for name, encoders in zip(self.names, opened, strict=True)
         ]
@@ -180,6 +195,7 @@ class Visualizer:
 
         Raises:
             InputError: it cannot be read, or the point is outside of it.
+            ConfigError: the point is no two numbers.
             BackendError: the engine fails.
         """
         pixels = as_image(image)
@@ -189,7 +205,7 @@ class Visualizer:
         for model in self._models:
             views.append(self._view(model, pixels, place, views[0] if views else None))
         names = self._vocabulary.names if self._vocabulary else ()
-        return Visual(pixels, tuple(views), names)
+        return Visual(pixels, tuple(views), names, place)
 
     def _view(
         self, model: _Model, image: Image, place: tuple[float, float], first: View | None
@@ -211,26 +227,63 @@ class Visualizer:
 
 
 def _check_clusters(clusters: int) -> int:
-    if not 1 <= clusters <= MAX_CLUSTERS:
-        raise ConfigError(f"Got {clusters} clusters; expected 1 to {MAX_CLUSTERS}.")
-    return clusters
+    number = check_whole("number of clusters", clusters, expected := f"1 to {MAX_CLUSTERS}")
+    if number > MAX_CLUSTERS:
+        raise ConfigError(f"The number of clusters is {number}; expected {expected}.")
+    return number
+
+
+def _pairs(
+    models: str | Path | Bundle | Sequence[str | Path | Bundle], readouts: str | Sequence[str]
+) -> list[tuple[str | Path | Bundle, str | None]]:
+    """Each model with each read-out; None = its own.
+
+    Raises:
+        ConfigError: there is no model, or no such read-out.
+    """
+    models = [models] if isinstance(models, str | Path | Bundle) else models
+    if not models:
+        raise ConfigError("No model was named; expected one or more, as atas-tiny.")
+    readouts = [readouts] if isinstance(readouts, str) else readouts
+    wanted: list[str | None] = [check_readout(readout) for readout in readouts]
+    return list(product(models, wanted or [None]))
+
+
+def check_point(point: tuple[float, float]) -> tuple[float, float]:
+    """A point (x, y) as two finite numbers.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    expected = "x and y in pixels"
+    try:
+        x, y = (check_number("point", value, expected, lambda _: True) for value in point)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"The point is {point!r}; expected {expected}.") from exc
+    return x, y
 
 
 def _place(point: tuple[float, float] | None, size: Size) -> tuple[float, float]:
     """A point (x, y) in pixels as shares of height and width, in [0, 1).
 
+    They are rounded up to the digits that the page's address has, so that the page finds the very
+    same patch, and so that the first pixel of a patch lies in it.
+
     Raises:
+        ConfigError: it is none.
         InputError: it lies outside of the picture.
     """
     if point is None:
         return 0.5, 0.5
-    (x, y), (height, width) = point, size
+    (x, y), (height, width) = check_point(point), size
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(
             f"The point {x:g},{y:g} is outside of the picture, which is {width} x {height} pixels; "
             "give X,Y inside of it."
         )
-    return y / height, x / width
+    shares = (math.ceil(part * _STEPS) / _STEPS for part in (y / height, x / width))
+    row, column = (min(share, 1 - 1 / _STEPS) for share in shares)
+    return row, column
 
 
 def _view_names(

@@ -96,9 +96,9 @@ def test_two_pictures_of_a_number(write) -> None:
     [
         ({"score": float("nan")}, "result number 1 has the score nan, expected a number"),
         ({"score": "high"}, "result number 1 has the score 'high', expected a number"),
-        ({"bbox": [1, 1, 0, 2]}, "result number 1 has a box 0 wide and 2 high"),
+        ({"bbox": [1, 1, -1, 2]}, "result number 1 has a box -1 wide and 2 high"),
         ({"bbox": None}, 'result number 1 has neither "bbox" nor "segmentation"'),
-        ({"image_id": "139"}, "result number 1 has the image_id '139', expected a whole"),
+        ({"image_id": "a139"}, "result number 1 has the image_id 'a139', expected a whole"),
         ({"image_id": None}, 'result number 1 has no "image_id"'),
         ({"category_id": None}, 'result number 1 has no "category_id"'),
     ],
@@ -118,3 +118,11 @@ def test_unknown_numbers_beside_a_data_set(write, coco) -> None:
         open_boxes(path)
     with pytest.raises(AnnotationError, match="result number 1 has the category_id 4"):
         open_boxes(write("x_results.json", [ROWS[0] | {"category_id": 4, "image_id": 7}]))
+
+
+def test_results_of_which_nothing_can_be_seen(write) -> None:
+    """They are left out and told by their place."""
+    file = open_boxes(write("found.json", [ROWS[0] | {"bbox": [1, 1, 0, 2]}, *ROWS[1:]]))
+    assert len(file.regions(PICTURE)) == 1
+    (sentence,) = file.faults.sentences
+    assert "result number 1 has a box 0 wide and 2 high, so it was left out" in sentence

@@ -1,5 +1,7 @@
 """Label PNGs: values as written, regions by value."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,28 @@ def test_cut_off_png(write, labels) -> None:
     path = write("one.png", data[:-20])
     with pytest.raises(AnnotationError, match=f"{path} is (damaged or cut off|no PNG)"):
         read_label_map(path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits(bits: int, tmp_path: Path) -> None:
+    """Grey values of 1, 2 and 4 bits come as they are written, not spread to 255."""
+    values = np.arange(32).reshape(4, 8) % 2**bits
+    path = tmp_path / "one.png"
+    path.write_bytes(grey_png(values, bits))
+    np.testing.assert_array_equal(read_label_map(path), values)
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of few bits a value, written by hand; eight values fill whole bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    height, width = values.shape
+    lines = ["".join(f"{value:0{bits}b}" for value in row) for row in values.tolist()]
+    packed = [int(line, 2).to_bytes(width * bits // 8, "big") for line in lines]
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + line for line in packed))
+    parts = [chunk(b"IHDR", head), chunk(b"IDAT", body), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -13,9 +13,9 @@ from pycocotools import mask as rle
 
 from atas_deploy.core.errors import AnnotationError
 from atas_deploy.core.region import Region
+from atas_deploy.media.annotations.coco_row import read_coco
 from atas_deploy.media.annotations.entry import Entry
 from atas_deploy.media.annotations.masks import label_rles, read_mask, tight_box
-from atas_deploy.media.annotations.text import read_json
 
 # pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -42,7 +42,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 def through_json(value: Any, write) -> Any:
     """A segmentation as it comes out of a file."""
-    return read_json(write("x.json", {"segmentation": value}))["segmentation"]
+    return read_coco(write("x.json", {"segmentation": value}))["segmentation"]
 
 
 @given(arrays.arrays(np.bool_, SIZES))

@@ -24,7 +24,16 @@ def find(names: list[str], name: str, frame: int | None = None) -> str | None:
         (["a.jpg", "b.jpg"], "c.jpg", None),
         (["a.jpg"], "photos/a.jpg", "a.jpg"),
         (["train/a.jpg"], "a.jpg", "train/a.jpg"),
+        (["C:\\data\\s\\a.jpg"], "photos/s/a.jpg", "C:\\data\\s\\a.jpg"),
+        (["val/a.jpg"], "train/a.jpg", "val/a.jpg"),
+        (["val/a.jpg", "test/a.jpg"], "train/a.jpg", None),
         (["C:\\data\\a.jpg"], "photos/a.jpg", "C:\\data\\a.jpg"),
+        (["val/a.jpg", "train/a.png"], "train/a.jpg", "train/a.png"),
+        (["a.jpg", "s/a.jpg"], "photos/t/a.jpg", "a.jpg"),
+        (["s/a.jpg", "t/s/a.jpg"], "u/s/a.jpg", "s/a.jpg"),
+        (["val/labels/a.txt", "train/labels/a.txt"], "x/train/images/a.jpg", "train/labels/a.txt"),
+        (["labels/val/a.txt", "labels/train/a.txt"], "images/train/a.jpg", "labels/train/a.txt"),
+        (["images/a.jpg"], "photos/a.jpg", "images/a.jpg"),
         (["./a.jpg"], "a.jpg", "./a.jpg"),
         (["a.jpg", "s/a.jpg"], "a.jpg", "a.jpg"),
         (["a.jpg", "s/a.jpg"], "photos/s/a.jpg", "s/a.jpg"),
@@ -45,7 +54,7 @@ def test_names(names: list[str], name: str, expected: str | None) -> None:
     ("names", "name"),
     [
         (["s/a.jpg", "t/a.jpg"], "a.jpg"),
-        (["s/a.jpg", "t/a.jpg"], "u/a.jpg"),
+        (["x/s/a.jpg", "y/s/a.jpg"], "u/s/a.jpg"),
         (["a.png", "a.webp"], "a.jpg"),
     ],
 )
@@ -58,10 +67,10 @@ def test_ambiguous_names(names: list[str], name: str) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_pictures_for_an_entry(order: int) -> None:
     """Two pictures of a name need its folders in the file, whichever comes first."""
-    entries = NamedEntries(FILE, ["s/a.jpg"])
+    entries = NamedEntries(FILE, ["a.jpg"])
     first, second = [Picture(f"{folder}/a.jpg", (1, 1)) for folder in "st"][::order]
     assert entries.find(first) == entries.find(first) == 0
-    with pytest.raises(AnnotationError, match=f'"s/a.jpg" may be {first} or {second}: name the'):
+    with pytest.raises(AnnotationError, match=f'"a.jpg" may be {first} or {second}: name the'):
         entries.find(second)
 
 
@@ -105,3 +114,25 @@ def test_names_that_are_no_numbers(name: str) -> None:
     """They are told."""
     with pytest.raises(AnnotationError, match=r"by frame only, and the name of .* is no number"):
         NumberedEntries(FILE, [3], noun="frame").find(Picture(name, (1, 1)))
+
+
+def test_the_better_match_owns_an_entry() -> None:
+    """Whichever is asked for first; a picture that got its regions before is told."""
+    near, far = Picture("y/s/a.jpg", (1, 1)), Picture("x/s/a.jpg", (1, 1))
+    entries = NamedEntries(FILE, ["/data/y/s/a.jpg"])
+    assert entries.find(near) == 0
+    with pytest.raises(AnnotationError, match=r"may be y/s/a.jpg or x/s/a.jpg"):
+        entries.find(far)
+    entries = NamedEntries(FILE, ["/data/y/s/a.jpg"])
+    assert entries.find(far) == entries.find(near) == 0
+    (sentence,) = entries.faults.sentences
+    assert '"/data/y/s/a.jpg" is y/s/a.jpg, but x/s/a.jpg, which was asked for first' in sentence
+
+
+def test_many_pictures_of_a_name() -> None:
+    """Folders tell 30,000 pictures apart, and each look-up compares a few only."""
+    names = [f"scene{i}/rgb.png" for i in range(30_000)]
+    entries = NamedEntries(FILE, names)
+    found = [entries.find(Picture(f"/data/{name}", (1, 1))) for name in names]
+    assert found == list(range(30_000))
+    assert entries.find(Picture("/data/other/rgb.png", (1, 1))) is None

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,24 +122,52 @@ def test_whole_after_any_number_of_pictures(tmp_path: Path, count: int) -> None:
     assert sorted(os.listdir(tmp_path)) == ["r.csv", "r.json"]  # noqa: PTH208
 
 
-def test_a_piece_is_written_as_a_whole_or_not(tmp_path: Path) -> None:
-    """What a full disk tears is taken back, and the rest stays valid."""
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may be larger than so many bytes."""
     resource = pytest.importorskip("resource")  # not on Windows
-    file = GrowingFile(tmp_path / "file.txt")
-    file.append("first\n")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal = pytest.importorskip("signal")
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(OutputError, match=r"file\.txt"):
-            file.append("x" * 100_000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_piece_is_written_as_a_whole_or_not(tmp_path: Path) -> None:
+    """What a full disk tears is taken back, and the rest stays valid."""
+    file = GrowingFile(tmp_path / "file.txt", ending="end\n")
+    file.append("first\n")
+    with largest_file(4096), pytest.raises(OutputError, match=r"^Cannot write [^:]*file\.txt: "):
+        file.append("x" * 100_000)
     file.append("second\n")
-    file.close("end\n")
+    file.close()
     assert (tmp_path / "file.txt").read_text() == "first\nsecond\nend\n"
+
+
+def test_the_last_piece_can_be_taken_back(tmp_path: Path) -> None:
+    """The file is as if it had never been written, and grows on."""
+    file = GrowingFile(tmp_path / "file.txt", start="start\n", ending="end\n")
+    file.append("first\n")
+    file.append("second, which is longer\n")
+    file.take_back()
+    file.append("third\n")
+    file.close()
+    assert (tmp_path / "file.txt").read_text() == "start\nfirst\nthird\nend\n"
+
+
+def test_no_room_for_the_ending(tmp_path: Path) -> None:
+    """The list of results ends whenever the disk is full: not a byte more is needed to close it."""
+    results = CocoRegionResults(tmp_path / "r.json")
+    results.write(picture())
+    [part] = tmp_path.iterdir()
+    with largest_file(part.stat().st_size):
+        with pytest.raises(OutputError):
+            results.write(picture())
+        results.close()
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 2
 
 
 def test_abort_leaves_nothing(tmp_path: Path) -> None:

@@ -73,3 +73,13 @@ def test_proposals_are_linked_in_a_video_only() -> None:
     assert [region.track for region in first] == [region.track for region in again]
     other = source.regions(picture)(encoded(1))
     assert {region.track for region in other} == {None}
+
+
+def test_faults_are_those_of_the_file(tmp_path: Path) -> None:
+    """What a file leaves out is known where the job tells it."""
+    path = tmp_path / "boxes.csv"
+    path.write_text("image,x0,y0,x1,y1\na.png,5,5,30,5\na.png,5,5,30,30\n")
+    source = FileRegions.boxes(path)
+    assert len(source.regions(Picture("a.png", (60, 80)))) == 1
+    assert source.faults.count == 1
+    assert GridRegions(2).faults.count == 0

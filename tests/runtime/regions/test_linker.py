@@ -83,7 +83,7 @@ def test_memory_is_bounded() -> None:
         assert len(linker) <= 2 * 6
 
 
-@pytest.mark.parametrize("at_once", [4_000_000, 100])
+@pytest.mark.parametrize("at_once", [1_000_000, 100, 7])
 def test_links_equal_a_plain_greedy_matching(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Against overlaps by torchvision, one pair after the other, in parts and at once."""
     import torch
@@ -107,6 +107,30 @@ def test_links_equal_a_plain_greedy_matching(monkeypatch: pytest.MonkeyPatch, at
     assert linked == expected
     fresh = [region.track for region in after if region.track > 40]
     assert fresh == list(range(41, 41 + len(fresh)))
+
+
+def test_pairs_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd in which each overlaps each is linked as it would be pair by pair."""
+    rng = np.random.default_rng(0)
+    crowd = [tuple(corner) for corner in rng.uniform(0, 2, (300, 2))]
+    moved = [(x + 0.1, y) for x, y in crowd]
+    before = TrackLinker()
+    before(boxes(*crowd))
+    expected = tracks(before(boxes(*moved)))
+    monkeypatch.setattr("atas_deploy.runtime.regions.linker._PAIRS", 2000)
+    linker, most = TrackLinker(), []
+    pairs = linker._pairs
+
+    def watched(*args: object) -> tuple[np.ndarray, bool]:
+        found = pairs(*args)
+        most.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(linker, "_pairs", watched)
+    linker(boxes(*crowd))
+    assert tracks(linker(boxes(*moved))) == expected
+    assert max(most) == 2000
+    assert len(most) > 1
 
 
 @pytest.mark.parametrize("setting", [{"overlap": 0}, {"overlap": 1.1}, {"patience": 0}])

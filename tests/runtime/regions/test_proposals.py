@@ -85,6 +85,22 @@ def test_small_parts_are_dropped_and_the_best_kept() -> None:
     assert [region.rle for region in few] == [region.rle for region in regions[:3]]
 
 
+def test_rims_are_no_proposals() -> None:
+    """Between two things interpolated features are like a third: no thin ring of it is proposed."""
+    kinds = np.zeros((12, 16), np.intp)
+    kinds[3:9, 2:8] = 1
+    kinds[:, 11:] = 2
+    dense = np.eye(8, dtype=np.float32)[[0, 1, 0]]
+    dense[2] = (dense[0] + dense[1]) / np.sqrt(2)
+    picture = encoded(kinds)
+    regions = propose(Encoded(picture.size, picture.fitted, dense[kinds]), clusters=(3,), most=500)
+    wide = np.kron(kinds, np.ones((16, 16), np.intp))
+    square = np.zeros(wide.shape, np.bool_)
+    square[48:144, 32:128] = True
+    assert overlaps(regions, [square, wide == 2]).max(axis=0).min() > 0.7
+    assert len(regions) == 3
+
+
 def test_equal_arguments_give_equal_proposals() -> None:
     """To the pixel."""
     picture = encoded(np.random.default_rng(0).integers(0, 6, (14, 14)), noise=0.4)

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from atas_deploy.runtime.visual.maps import WordMaps
 from atas_deploy.runtime.visual.viewer import Visual, Visualizer
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -38,6 +40,22 @@ def visual(photo: np.ndarray) -> Visual:
     """It in one view of atas-tiny with three words, the patch in row 2 and column 3 chosen."""
     visualizer = Visualizer(classes="sky,tree|bush,<b>house</b>", short_side=96, cache=False)
     return visualizer(photo, point=(50, 36))
+
+
+@pytest.fixture(scope="session")
+def many_words(visual: Visual) -> Callable[[int], Visual]:
+    """It with as many words, "word 0" and so on: the later one, the likelier."""
+
+    def make(count: int) -> Visual:
+        view = visual.views[0]
+        peaks = np.arange(1, count + 1, dtype=np.float32) / count
+        maps = np.random.default_rng(0).random((*view.grid, count), np.float32) * peaks
+        maps[0, 0] = peaks
+        names = tuple(f"word {number}" for number in range(count))
+        words = replace(view, words=WordMaps(maps, maps / 2))
+        return Visual(visual.image, (words,), names)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.vectors import unit
 from atas_deploy.core.vocabulary import build_vocabulary
 from atas_deploy.runtime.visual.maps import (
     cluster_map,
@@ -15,7 +16,6 @@ from atas_deploy.runtime.visual.maps import (
     nearest_cells,
     resize_cells,
     similarity_map,
-    unit,
     word_maps,
 )
 
@@ -25,12 +25,6 @@ GRID, WIDTH = (5, 7), 12
 def features(seed: int = 0, grid: tuple[int, int] = GRID, width: int = WIDTH) -> np.ndarray:
     """Unit vectors (h, w, D)."""
     return unit(np.random.default_rng(seed).normal(size=(*grid, width)).astype(np.float32))
-
-
-def test_unit_keeps_directions_and_zeros() -> None:
-    """Length 1, but zeros stay zeros."""
-    got = unit(np.array([[3, 4], [0, 0]], np.float32))
-    np.testing.assert_allclose(got, [[0.6, 0.8], [0, 0]], atol=1e-7)
 
 
 def test_clusters_are_those_of_three_clear_groups() -> None:

@@ -5,8 +5,16 @@ import base64
 import numpy as np
 import pytest
 
-from atas_deploy.runtime.visual.maps import unit
-from atas_deploy.runtime.visual.pack import fit, levels, pack, text
+from atas_deploy.core.vectors import unit
+from atas_deploy.runtime.visual import pack as packing
+from atas_deploy.runtime.visual.pack import (
+    cells_that_fit,
+    fit,
+    levels,
+    pack,
+    text,
+    words_that_fit,
+)
 
 
 def features(h: int, w: int, width: int) -> np.ndarray:
@@ -33,15 +41,32 @@ def test_the_largest_value_uses_the_whole_range() -> None:
 def test_what_fits_is_not_touched() -> None:
     """The very same array."""
     dense = features(4, 4, 8)
-    assert fit(dense, 4 * 4 * 8) is dense
+    assert fit(dense, 4 * 4) is dense
 
 
 def test_what_does_not_fit_is_averaged() -> None:
     """Half the sides: each new cell is the direction of the mean of four."""
     dense = features(4, 6, 8)
-    got = fit(dense, 2 * 3 * 8)
+    got = fit(dense, 2 * 3)
     wanted = unit(dense.reshape(2, 2, 3, 2, 8).mean(axis=(1, 3)))
     np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(10, 10), (60, 80), (400, 300)])
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("words", [0, 3, 1200, 30_000])
+def test_features_and_words_stay_within_the_bytes(
+    grid: tuple[int, int], models: int, words: int
+) -> None:
+    """Features, words twice, a scale, a colour and a cluster for each cell of all models."""
+    width = 512
+    some = words_that_fit(models * [(*grid, width)], words)
+    cells = min(cells_that_fit(width, some, models=models), grid[0] * grid[1])
+    assert models * cells * (width + 2 * some + 8) <= packing.MAX_BYTES
+    assert min(words, 64) <= some <= words
+    if some < words:  # as many as fit: with the next one the grid would have to be coarser
+        more = models * grid[0] * grid[1] * (width + 2 * (some + 1) + 8)
+        assert more > packing.MAX_BYTES
 
 
 def test_levels_are_rounded_and_clipped() -> None:

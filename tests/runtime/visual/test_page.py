@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,8 @@ def test_large_grids_are_averaged_with_a_sentence(
     two_views: Visual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the models that do not fit, which the page says as well."""
-    dense = two_views.views[0].dense
-    monkeypatch.setattr(pack, "MAX_BYTES", 2 * dense.size)
+    cells, width = 6 * 9, two_views.views[0].dense.shape[-1]
+    monkeypatch.setattr(pack, "MAX_BYTES", 2 * cells * (width + 8))
     page = tmp_path / "page.html"
     (note,) = write_page(page, two_views, title="photo.jpg")
     assert re.search(r"on 5 x 9 patches instead of 10 x 16, .* a smaller --short-side", note)
@@ -79,6 +80,26 @@ def test_large_grids_are_averaged_with_a_sentence(
     first, second = read_data(page)["models"]
     assert (first["grid"], second["grid"]) == ([6, 9], [5, 9])
     assert len(base64.b64decode(second["labels"])) == 5 * 9
+
+
+def test_of_too_many_words_the_likeliest_stay(
+    many_words: Callable[[int], Visual], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as fit on the whole grid, in their order, with their own maps and a sentence."""
+    visual = many_words(200)
+    view, most = visual.views[0], 150
+    monkeypatch.setattr(pack, "MAX_BYTES", 54 * (view.dense.shape[-1] + 8 + 2 * most))
+    page = tmp_path / "page.html"
+    (note,) = write_page(page, visual, title="photo.jpg")
+    assert re.fullmatch(r"The page has the 150 likeliest of 200 words, so .* MB\.", note)
+    data = read_data(page)
+    assert data["words"] == [f"word {number}" for number in range(50, 200)]
+    (model,) = data["models"]
+    assert model["grid"] == [6, 9]
+    shown = model["words"]["probability"]
+    cells = np.frombuffer(base64.b64decode(shown["cells"]), np.uint8).reshape(6, 9, most)
+    wanted = view.words.probability[..., 50:]  # type: ignore[union-attr]
+    np.testing.assert_allclose(cells / 255, wanted, atol=0.51 / 255)
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(visual: Visual, tmp_path: Path) -> None:
