@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from atas_deploy.cli.region_options import REGION_TEMPLATES, crop_scale, crop_weight
+from atas_deploy.cli.region_options import crop_scale, crop_weight
 from atas_deploy.cli.sections import add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 
@@ -44,8 +44,7 @@ _OPTIONS = [
         'words), or words such as "road,wall".  [default: none for --boxes and --masks, auto for '
         "--grid and --proposals]",
     ),
-    REGION_TEMPLATES,
-    *(OPTIONS[name] for name in ("--logit-scale", "--no-cache")),
+    *(OPTIONS[name] for name in ("--templates", "--logit-scale", "--no-cache")),
     *(OPTIONS[name] for name in ("--model", "--readout", "--backend", "--device")),
     *(OPTIONS[name] for name in ("--short-side", "--batch-size")),
     _names(

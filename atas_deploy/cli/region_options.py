@@ -1,4 +1,4 @@
-"""Options of the commands that name regions; what is left out is `RegionClassifier`'s default."""
+"""Options of the commands that name regions; a crop's are `RegionClassifier`'s if left out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,10 @@ from atas_deploy.cli.sections import section
 REGION_TEMPLATES = section("Words")(
     "--templates",
     metavar="SET",
+    default="clipself",
+    show_default=True,
     help="Prompts: default (a handful), none, simple, imagenet, clipself, a sentence with {}, or "
-    "@prompts.txt.  [default: clipself]",
+    "@prompts.txt.",
 )
 
 

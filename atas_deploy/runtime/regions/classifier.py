@@ -69,8 +69,7 @@ class RegionClassifier(Labeller):
         readout: as for `Segmenter`.
         background: as for `Segmenter`, but "none" is the default: regions hold something.
         threshold: least probability of a region that is no background, in [0, 1]; None = 0.
-        templates: as for `Segmenter`, but CLIPSelf's 63 are the default: they name regions better
-            (docs/evaluation.md).
+        templates: as for `Segmenter`.
         short_side: shorter side of the encoder's input for "dense" in pixels; None = the model's.
         window: side of sliding windows in pixels of that input; None = whole.
         stride: from one window to the next in pixels; None = half a window.
@@ -111,7 +110,7 @@ class RegionClassifier(Labeller):
         readout: str | None = None,
         background: str | Sequence[str] = "none",
         threshold: float | None = None,
-        templates: str | Sequence[str] = "clipself",
+        templates: str | Sequence[str] = "default",
         short_side: int | None = None,
         window: int | None = None,
         stride: int | None = None,
