@@ -4,7 +4,7 @@
 
 - segmentation, coherence, regions, localization: 100 COCO panoptic images. Choices (read-out,
   recipe, prompts, weight of the crop) were tuned on these images.
-- regions/default: the same regions with the handful of prompts that segmentation has.
+- regions/clipself: the same regions with CLIPSelf's 63 prompts.
 - retrieval: the 1,000 held-out Flickr8k images of `training/data/flickr8k_heldout.txt` (no caption
   or image of them was trained on).
 - flicker: of a street video, with --smooth 0 and 0.6.
@@ -29,6 +29,7 @@ import numpy as np
 
 from atas_deploy import RegionClassifier, Segmenter
 from atas_deploy.core.bundle import Bundle
+from atas_deploy.evaluation.captioned import Captioned
 from atas_deploy.evaluation.clips import video_clip
 from atas_deploy.evaluation.coherence import CoherenceTask
 from atas_deploy.evaluation.localization import LocalizationTask
@@ -58,11 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--model", default="atas-tiny")
+    parser.add_argument("--readout", help="of dense features; default: the model's")
     parser.add_argument("--short-side", type=int, help="but of retrieval; default: the model's")
     parser.add_argument("--refine", choices=["none", "pamr"], default="none", help="masks")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="as in the results")
     args = parser.parse_args()
-    bundle = open_model(args.model)
+    bundle = open_model(args.model, readout=args.readout)
     if args.short_side:
         manifest = replace(bundle.manifest, short_side=args.short_side)
         bundle = replace(bundle, manifest=manifest)
@@ -98,16 +100,17 @@ def measures(bundle: Bundle, data: Path, refine: str, folder: Path) -> dict[str,
 
     def regions(**settings: Any) -> Task:
         found = RegionData(coco / "images", panoptic=panoptic)
-        return RegionsTask(RegionClassifier(bundle, found.words(None), **settings), found)
+        return RegionsTask(
+            RegionClassifier(bundle, found.words(None), crop_scale=1.5, **settings), found
+        )
 
     def localization() -> Task:
         return LocalizationTask(encoders, RegionData(coco / "images", panoptic=panoptic))
 
     def retrieval() -> Task:
         flickr = data / "flickr8k"
-        return RetrievalTask(
-            encoders, flickr / "images_224.tar", held_out(flickr / "captions.csv", folder)
-        )
+        captions = held_out(flickr / "captions.csv", folder)
+        return RetrievalTask(encoders, Captioned(flickr / "images_224.tar", captions))
 
     def flicker(smooth: float) -> Task:
         segmenter = Segmenter(bundle, "dog,person,plant", refine=refine)
@@ -116,7 +119,7 @@ def measures(bundle: Bundle, data: Path, refine: str, folder: Path) -> dict[str,
     return {
         "segmentation": lambda: scores(segmentation()),
         "regions": lambda: scores(regions()),
-        "regions/default": lambda: scores(regions(templates="default")),
+        "regions/clipself": lambda: scores(regions(templates="clipself")),
         "coherence": lambda: scores(coherence()),
         "localization": lambda: scores(localization()),
         "retrieval": lambda: scores(retrieval()),

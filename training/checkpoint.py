@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     path = folder / CHECKPOINT
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} holds no {CHECKPOINT} to resume from; leave --resume away to start."
+            f"{folder} holds no {CHECKPOINT} to resume from; leave --resume out to start."
         )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

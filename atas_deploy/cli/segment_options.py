@@ -66,8 +66,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "--templates": _words(
         "--templates",
         metavar="SET",
-        help="Prompts: none, simple, imagenet, clipself, a sentence with {}, or @prompts.txt.  "
-        "[default: a handful]",
+        help="Prompts: default (a handful), none, simple, imagenet, clipself, a sentence with {}, "
+        "or @prompts.txt.  [default: default]",
     ),
     "--logit-scale": _words(
         "--logit-scale",

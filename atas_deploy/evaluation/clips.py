@@ -10,7 +10,7 @@ DAVIS names no classes: words come from a file, or object i is class i of one li
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,16 @@ class Clip:
         words: what competes in it, (C,); None = the classes in use.
         truth: gives the label map of frame i for its size (H, W), 0..C or `VOID`; None where the
             frame has none.
+        labelled: whether some frame may have a truth.
+        unseen: objects with a word that no truth asked for so far has.
     """
 
     name: str
     frames: Callable[[], Iterator[Image]]
     words: tuple[str, ...] | None = None
     truth: Callable[[int, Size], LabelMap | None] = lambda index, size: None
+    labelled: bool = False
+    unseen: Callable[[], list[int]] = list
 
 
 def video_clip(path: Path, *, max_frames: int | None = None) -> Clip:
@@ -119,15 +123,27 @@ def _davis_clip(
         words = tuple(dict.fromkeys(word for word in objects.values() if word))
         label_of = {i: words.index(word) + 1 if word else VOID for i, word in objects.items()}
 
+    seen: set[int] = set()
+
     @cache
     def labels() -> dict[int, int]:
         return _with_binary(label_of, (maps[path.stem] for path in frames if path.stem in maps))
 
     def truth(index: int, size: Size) -> LabelMap | None:
         path = maps.get(frames[index].stem)
-        return None if path is None else _read(path, size, labels())
+        if path is None:
+            return None
+        found, values = _read(path, size, labels())
+        seen.update(values)
+        return found
 
-    return Clip(name, lambda: map(read_image, frames), words, truth)
+    def unseen() -> list[int]:
+        named = {i for i, word in (objects or {}).items() if word}
+        whole = {1} if _BINARY in seen and _BINARY not in named else set()
+        return sorted(named - seen - whole)
+
+    frames_of = partial(map, read_image, frames)
+    return Clip(name, frames_of, words, truth, labelled=True, unseen=unseen)
 
 
 def _with_binary(label_of: Mapping[int, int], maps: Iterable[Path]) -> dict[int, int]:
@@ -142,15 +158,16 @@ def _with_binary(label_of: Mapping[int, int], maps: Iterable[Path]) -> dict[int,
     return {0: 0} if whole is None else {0: 0, _BINARY: whole}
 
 
-def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> LabelMap:
-    """A PNG's objects as labels.
+def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> tuple[LabelMap, list[int]]:
+    """A PNG's objects as labels, and its values.
 
     Raises:
         AnnotationError: it cannot be read, or an object has no word.
     """
     values = read_label_map(path, size)
     labels = np.full(values.shape, VOID, np.uint16)
-    for value in np.unique(values).tolist():
+    drawn: list[int] = np.unique(values).tolist()
+    for value in drawn:
         if value not in label_of:
             named = [str(i) for i, label in sorted(label_of.items()) if label not in (0, VOID)]
             raise AnnotationError(
@@ -159,7 +176,7 @@ def _read(path: Path, size: Size, label_of: Mapping[int, int]) -> LabelMap:
                 "empty one."
             )
         labels[values == value] = label_of[value]
-    return labels
+    return labels, drawn
 
 
 def _sequences(folder: Path) -> dict[str, Path]:

@@ -93,6 +93,7 @@ class LocalizationTask:
 
     Raises:
         ConfigError: a length that the model cannot take, or targets of another width.
+        InputError: there are under 50 images or regions, or annotations cannot be read.
     """
 
     name, unit = "localization", "image"
@@ -122,6 +123,7 @@ class LocalizationTask:
                 f"The targets have {theirs} numbers and the model's features {width}; give the "
                 "model that it was fine-tuned from."
             )
+        _check_enough(data)
 
     def rows(self, advance: Callable[[], None]) -> Iterator[Row]:
         """Embed every image and region, then ask the patches of each image.
@@ -129,8 +131,7 @@ class LocalizationTask:
         The pictures are read twice, so that memory holds a vector for each image and region only.
 
         Raises:
-            InputError: a picture or its annotations cannot be read, or there are under 50 images or
-                regions.
+            InputError: a picture or its annotations cannot be read.
         """
         gallery = self._embed_gallery(advance)
         with closing(ahead(iter(self._data))) as pictures:
@@ -159,11 +160,7 @@ class LocalizationTask:
         return []
 
     def _embed_gallery(self, advance: Callable[[], None]) -> _Gallery:
-        """All images and regions.
-
-        Raises:
-            InputError: there are fewer than 50 of either.
-        """
+        """All images and regions."""
         images: list[Features] = []
         regions: list[Features] = []
         counts: list[int] = []
@@ -176,11 +173,6 @@ class LocalizationTask:
                 counts.append(len(crops))
                 advance()
         self._regions = len(regions)
-        if min(len(images), len(regions)) < CANDIDATES:
-            raise InputError(
-                f"{self._data.path} has {len(images)} pictures with {len(regions)} regions; "
-                f"localization needs {CANDIDATES} of each, of which {CANDIDATES - 1} are wrong."
-            )
         starts = np.cumsum([0, *counts[:-1]])
         return _Gallery(np.stack(images), np.stack(regions), starts)
 
@@ -210,6 +202,27 @@ class LocalizationTask:
             return np.arange(cells)
         generator = np.random.default_rng([self._seed, number])
         return np.sort(generator.choice(cells, self._patches, replace=False))
+
+
+def _check_enough(data: RegionData) -> None:
+    """Refuse data with too few images or regions; they are counted until there are enough.
+
+    Raises:
+        InputError: they are, or annotations cannot be read.
+    """
+    regions = 0
+    for image in data.images:
+        regions += len(data.things(image))
+        if regions >= CANDIDATES:
+            break
+    if min(len(data), regions) < CANDIDATES:
+        some = f"{regions} or more" if regions >= CANDIDATES else str(regions)
+        missing = f" ({data.missing} are not in the folder)" if data.missing else ""
+        raise InputError(
+            f"{data.path} has {len(data)} pictures to measure{missing} with {some} things; "
+            f"localization needs {CANDIDATES} of each, of which {CANDIDATES - 1} are wrong: raise "
+            "--max-images or give more annotated pictures."
+        )
 
 
 def last_owner(regions: Sequence[Region], *, size: Sequence[int], grid: Sequence[int]) -> IntArray:

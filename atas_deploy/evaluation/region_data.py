@@ -8,6 +8,7 @@ from typing import Any
 from atas_deploy.core.classes import parse_classes
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.region import Region
+from atas_deploy.evaluation.coco_data import open_instances, open_panoptic, present
 from atas_deploy.evaluation.truth import plain_name
 from atas_deploy.media.annotations import CocoFile, CocoImage, Faults, PanopticFile
 from atas_deploy.media.images import read_image
@@ -47,19 +48,20 @@ class RegionData:
         panoptic: COCO's panoptic JSON; this or `instances`.
         pngs: folder of its PNGs; None = the one named as the JSON.
         instances: COCO's instances JSON.
-        max_images: take the first so many pictures; None = all.
+        max_images: take the first so many of the pictures that are there; None = all.
         any_size: whether boxes of all sizes count.
 
     Attributes:
         path: of the annotations.
-        images: the pictures.
+        images: the pictures, those in the folder.
+        missing: how many of the file are not there.
         categories: what `Region.category` counts.
         has_stuff: whether some category is no thing.
         faults: annotations that were left out, as nothing of them can be seen.
 
     Raises:
         ConfigError: neither or both files are given.
-        InputError: one cannot be read.
+        InputError: one cannot be read, is of the other kind, or no picture is in the folder.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class RegionData:
         any_size: bool = False,
     ) -> None:
         if (panoptic is None) == (instances is None):
-            raise ConfigError("Give annotations: either --panoptic or --instances.")
+            got = "no annotations" if panoptic is None else "both --panoptic and --instances"
+            raise ConfigError(f"Got {got}; give either --panoptic or --instances.")
         if panoptic is None and pngs is not None:
             raise ConfigError("PNGs belong to --panoptic; leave --pngs out with --instances.")
         self._folder = images
@@ -81,11 +84,13 @@ class RegionData:
         self._file: PanopticFile | CocoFile
         self.faults = Faults()
         if panoptic is not None:
-            self.path, self._file = panoptic, PanopticFile.open(panoptic, pngs)
+            self.path, self._file = panoptic, open_panoptic(panoptic, pngs)
         elif instances is not None:
-            self.path, self._file = instances, CocoFile.open(instances)
+            self.path, self._file = instances, open_instances(instances)
             self.faults = self._file.faults
-        self.images: Sequence[CocoImage] = self._file.images[:max_images]
+        found = present(self._file.images, images, source=self.path, limit=max_images)
+        self.images: Sequence[CocoImage] = found.images
+        self.missing = found.missing
         self.categories = self._file.categories
         self.has_stuff = not all(category.thing for category in self.categories)
 
@@ -111,11 +116,19 @@ class RegionData:
                 "that were annotated."
             )
         found = self.regions(image)
-        kept = [region for region in found if not region.crowd and self._fits(region)]
+        kept = self._counted(found)
         crowd = sum(region.crowd for region in found)
         things, stuff = self._apart(kept)
         sized = len(found) - crowd - len(kept)
         return LabelledPicture(image.file_name, pixels, things, stuff, sized, crowd)
+
+    def things(self, image: CocoImage) -> tuple[Region, ...]:
+        """The things of a picture that count, without reading it.
+
+        Raises:
+            InputError: its annotations cannot be read.
+        """
+        return self._apart(self._counted(self.regions(image)))[0]
 
     def regions(self, image: CocoImage) -> list[Region]:
         """All regions of a picture that have a category.
@@ -137,8 +150,13 @@ class RegionData:
                 "@coco-panoptic:expanded"; None = the categories' own names.
 
         Raises:
-            ConfigError: the list cannot be used, or is longer or shorter.
+            ConfigError: the list cannot be used, or is longer or shorter, or there is one category.
         """
+        if len(self.categories) < 2:
+            raise ConfigError(
+                f"{self.path} has {len(self.categories)} category, and a region can only be named "
+                "right or wrong among several; give annotations with two or more."
+            )
         if classes is None:
             return [plain_name(category.name) for category in self.categories]
         specs = parse_classes(classes)
@@ -157,8 +175,12 @@ class RegionData:
             "annotations_left_out": self.faults.count,
             **first,
             "images": str(self._folder),
+            "images_missing": self.missing,
             "box_areas": None if self._areas[0] == 0 else list(self._areas),
         }
+
+    def _counted(self, regions: Sequence[Region]) -> list[Region]:
+        return [region for region in regions if not region.crowd and self._fits(region)]
 
     def _fits(self, region: Region) -> bool:
         height, width = region.size

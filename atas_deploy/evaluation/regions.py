@@ -50,17 +50,22 @@ TOP = (1, 5)
 
 
 def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Top-1 and Top-5 mean class accuracy of each kind.
+    """Top-1 and Top-5 mean class accuracy of each kind, and Top-1 accuracy over all its regions.
 
     Args:
         totals: by "boxes_regions" (..., C) and "boxes_top1", "boxes_top5" (..., C), and so on.
+
+    Returns:
+        "boxes_top1", "boxes_top5" and "boxes_accuracy", (...) each, and so on.
     """
     kinds = [name.removesuffix("_regions") for name in totals if name.endswith("_regions")]
-    return {
-        f"{kind}_top{k}": known_mean(ratio(totals[f"{kind}_top{k}"], totals[f"{kind}_regions"]))
-        for kind in kinds
-        for k in TOP
-    }
+    scores: dict[str, FloatArray] = {}
+    for kind in kinds:
+        regions = totals[f"{kind}_regions"]
+        for k in TOP:
+            scores[f"{kind}_top{k}"] = known_mean(ratio(totals[f"{kind}_top{k}"], regions))
+        scores[f"{kind}_accuracy"] = ratio(totals[f"{kind}_top1"].sum(-1), regions.sum(-1))
+    return scores
 
 
 class RegionsTask:
@@ -114,9 +119,11 @@ class RegionsTask:
                 yield Row(picture.name, counts)
                 advance()
         if not counted:
+            sized, crowd = self._left_out["sized"], self._left_out["crowd"]
             raise InputError(
                 f"{self.data.path} has no region that counts ({', '.join(self.kinds)}) in "
-                f"{len(self.data)} pictures; check it, or ask for other kinds of regions."
+                f"{len(self.data)} pictures: {sized} are left out because of their size, {crowd} "
+                "as crowds; check it, or ask for other kinds of regions."
             )
 
     def facts(self) -> dict[str, Any]:

@@ -129,8 +129,11 @@ def to_markdown(report: Report) -> str:
         over = f"One {report.unit} has no interval: it says nothing of others."
     parts = [f"# {report.task.capitalize()}", markdown_table(scores), over]
     if report.table:
-        rows = [{k: _cell(k, v) for k, v in row.items()} for row in report.table]
+        found = [row for row in report.table if row.get("pixels", 1)]
+        rows = [{k: _cell(k, v) for k, v in row.items()} for row in found]
         parts += ["## Classes", markdown_table(rows)]
+        if absent := len(report.table) - len(found):
+            parts.append(f"Classes that occur in no truth, in the JSON report only: {absent}.")
     facts = [
         f"- {name.replace('_', ' ')}: {show_fact(fact)}"
         for name, fact in report.facts.items()

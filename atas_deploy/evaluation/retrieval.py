@@ -3,7 +3,8 @@
 Recall at k is the share of queries whose right answer is among the k nearest of the whole gallery.
 A caption's right answer is its image; an image's is any of its captions, the best of them counts.
 Equal similarities count against, see `core.metrics.rank_among`. A row is an image with its
-captions; the bootstrap draws queries, and the gallery stays whole.
+captions; the bootstrap draws queries, and the gallery stays whole. A k that is larger than the
+number of others is left out: there the recall would be 1 for any model.
 
 Source: Young et al., "From image descriptions to visual denotations", TACL 2014; Karpathy and
 Fei-Fei, "Deep visual-semantic alignments", CVPR 2015 (splits).
@@ -12,20 +13,17 @@ N images, M captions, D embedding width
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.core.errors import InputError
 from atas_deploy.core.metrics import rank_among
 from atas_deploy.core.templates import resolve_templates
+from atas_deploy.evaluation.captioned import Captioned
 from atas_deploy.evaluation.facts import model_facts, template_facts
 from atas_deploy.evaluation.recall import count_found, recalls
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
-from atas_deploy.media.captions import read_captions
-from atas_deploy.media.stored import open_stored
 from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.runtime.text import TextFeatures
 
@@ -36,10 +34,10 @@ _AT_ONCE = 4_000_000  # similarities in memory
 
 
 def measure(totals: Counts) -> dict[str, FloatArray]:
-    """Recall at 1, 5 and 10 in both directions.
+    """Recall at 1, 5 and 10 in both directions, of which small galleries have fewer.
 
     Args:
-        totals: "text_to_image" and "image_to_text", (..., 4) each, see `recalls`.
+        totals: "text_to_image" and "image_to_text", (..., 4 or fewer) each, see `recalls`.
     """
     return recalls(totals)
 
@@ -49,17 +47,12 @@ class RetrievalTask:
 
     Args:
         encoders: the model.
-        images: a folder or an uncompressed tar file.
-        captions: CSV, COCO's JSON or Karpathy's, see `atas_deploy.media.captions`.
-        split: of a file that has splits.
-        per_image: how many captions of an image count, the first ones; None = all. COCO's
-            benchmarks take 5.
+        data: the images with their captions, two at least.
         templates: the prompts that captions are put into; "none" = as they are.
         fit: how a picture becomes square, see `Encoders.whole`; None = the model's own.
 
     Raises:
         ConfigError: no such templates or fit.
-        InputError: a file cannot be used, no caption has its image, or two images share a name.
     """
 
     name, unit = "retrieval", "image"
@@ -68,28 +61,14 @@ class RetrievalTask:
     def __init__(
         self,
         encoders: Encoders,
-        images: Path,
-        captions: Path,
+        data: Captioned,
         *,
-        split: str | None = None,
-        per_image: int | None = None,
         templates: str | Sequence[str] = "none",
         fit: str | None = None,
     ) -> None:
         self._templates = resolve_templates(templates)
         self._encoders, self._embedder = encoders, encoders.whole(fit=fit)
-        self._source = {"images": str(images), "captions": str(captions), "split": split}
-        texts = read_captions(captions, split=split)
-        self._stored = open_stored(images)
-        found = sorted(texts.keys() & self._stored.names)
-        self._texts = {name: texts[name][:per_image] for name in found}
-        self._stored.check(found)
-        if not self._texts:
-            raise InputError(
-                f"None of the {len(texts)} images named in {captions} is in {images}; give the "
-                "folder or tar file that holds them."
-            )
-        self._missing = len(texts) - len(self._texts)
+        self._data, self._texts = data, data.texts
         self.total: int | None = len(self._texts)
 
     def rows(self, advance: Callable[[], None]) -> Iterator[Row]:
@@ -101,17 +80,16 @@ class RetrievalTask:
         captions = self._text_features()(texts)
         by_text = np.split(text_to_image_ranks(images, captions, owner), np.cumsum(counts)[:-1])
         by_image = image_to_text_ranks(images, captions, owner)
+        others = {"text_to_image": len(images) - 1, "image_to_text": len(captions) - min(counts)}
         for name, of_texts, of_image in zip(self._texts, by_text, by_image, strict=True):
             found = {"text_to_image": of_texts, "image_to_text": of_image[None]}
-            yield Row(name, {kind: count_found(ranks) for kind, ranks in found.items()})
+            yield Row(name, {k: count_found(v, others=others[k]) for k, v in found.items()})
 
     def facts(self) -> dict[str, Any]:
         """Model, data and settings."""
         return {
             **model_facts(self._encoders.bundle, self._encoders.backend),
-            **self._source,
-            "captions_in_all": sum(map(len, self._texts.values())),
-            "images_missing": self._missing,
+            **self._data.facts(),
             **template_facts(self._templates),
             "fit": self._embedder.fit,
             "image_size": self._embedder.size,
@@ -124,7 +102,7 @@ class RetrievalTask:
     def _embed_images(self, advance: Callable[[], None]) -> Features:
         """All images, (N, D)."""
         features = []
-        for feature in self._embedder.stream(self._stored.read(name) for name in self._texts):
+        for feature in self._embedder.stream(self._data.stored.read(name) for name in self._texts):
             features.append(feature)
             advance()
         return np.stack(features)

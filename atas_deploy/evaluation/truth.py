@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from atas_deploy.core.errors import AnnotationError, ConfigError
 from atas_deploy.core.geometry import Size
+from atas_deploy.evaluation.coco_data import present
 from atas_deploy.media.annotations import CocoImage, PanopticFile
 
 VOID = 65_535
@@ -83,14 +84,26 @@ class PanopticTruth:
     Args:
         file: the annotations.
         images: folder of the pictures that they name.
-        limit: take the first so many only.
+        names: file with the names of the pictures to take, one a line; None = all.
+        limit: take the first so many only, of those that are in the folder.
+
+    Raises:
+        InputError: none is in the folder, or a name is none of the file's.
     """
 
     has_background = False
 
-    def __init__(self, file: PanopticFile, images: Path, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        file: PanopticFile,
+        images: Path,
+        *,
+        names: Path | None = None,
+        limit: int | None = None,
+    ) -> None:
         self._file, self._folder = file, images
-        self._images = file.images[:limit]
+        found = present(file.images, images, source=file.path, names=names, limit=limit)
+        self._images, self._missing = found.images, found.missing
         self.class_names: tuple[str, ...] | None = tuple(
             plain_name(category.name) for category in file.categories
         )
@@ -107,7 +120,11 @@ class PanopticTruth:
 
     def facts(self) -> dict[str, Any]:
         """The data; the file's categories, in its order, are the classes."""
-        return {"images": str(self._folder), "panoptic": str(self._file.path)}
+        return {
+            "images": str(self._folder),
+            "panoptic": str(self._file.path),
+            "images_missing": self._missing,
+        }
 
     def _read(self, image: CocoImage, _: int) -> LabelMap:
         category = self._file.semantic(image).astype(np.int64)
@@ -124,7 +141,7 @@ def check_count(truth: Truth, classes: int) -> None:
     if truth.class_names is not None and len(truth.class_names) != classes:
         raise ConfigError(
             f"Got {classes} classes for data with {len(truth.class_names)} categories; give a "
-            "class for each, in their order, or leave --classes away."
+            "class for each, in their order, or leave --classes out."
         )
 
 

@@ -42,12 +42,16 @@ def measure(totals: Counts) -> dict[str, FloatArray]:
     """Scores of sums over videos, see the module.
 
     Args:
-        totals: "j" and "objects" (..., K): sum of the objects' means, and their number; "flicker"
-            (..., 3): pixels that changed class, pixels that stayed as they were, all pixels.
+        totals: "j" and "objects" (..., K): sum of the objects' means, and their number, if some
+            video has masks; "flicker" (..., 3): pixels that changed class, pixels that stayed as
+            they were, all pixels.
     """
+    j = {}
+    if "j" in totals:
+        j["j"] = ratio(totals["j"].sum(-1), totals["objects"].sum(-1))
     changed, still, pixels = np.moveaxis(totals["flicker"], -1, 0)
     return {
-        "j": ratio(totals["j"].sum(-1), totals["objects"].sum(-1)),
+        **j,
         "flicker": ratio(changed, still),
         "still": ratio(still, pixels),
     }
@@ -61,6 +65,7 @@ class VideoTask:
         clips: the videos.
         every: segment each N-th frame only; those between keep its masks.
         smooth: weight of the past in the average of features, see `Segmenter.stream`.
+        tell: gets a sentence for each object with a word that is in no mask.
 
     Raises:
         ConfigError: the words of a clip cannot be used.
@@ -70,8 +75,17 @@ class VideoTask:
     measure = staticmethod(measure)
 
     def __init__(
-        self, segmenter: Segmenter, clips: Sequence[Clip], *, every: int = 1, smooth: float = 0.0
+        self,
+        segmenter: Segmenter,
+        clips: Sequence[Clip],
+        *,
+        every: int = 1,
+        smooth: float = 0.0,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        self._tell = tell
+        self._labelled = any(clip.labelled for clip in clips)
+        self._unseen: list[str] = []  # of the last run
         self._segmenter, self._clips = segmenter, clips
         self._every, self._smooth = every, smooth
         self._own = [word for clip in clips for word in clip.words or ()]
@@ -87,9 +101,11 @@ class VideoTask:
 
     def rows(self, advance: Callable[[], None]) -> Iterator[Row]:
         """Segment each video and count."""
+        self._unseen = []
         for clip in self._clips:
             with self._words(clip):
                 counts = self._count(clip)
+            self._note_unseen(clip)
             yield Row(clip.name, counts)
             advance()
 
@@ -105,17 +121,30 @@ class VideoTask:
             **facts,
             "every": self._every,
             "smooth": self._smooth,
+            "objects_in_no_mask": self._unseen or None,
             "flicker": f"grey values blurred by {BLUR:g} px that change by less than {STILL:g}",
         }
 
     def table(self, totals: Counts) -> list[dict[str, Any]]:
         """J of each class that has an object, and how many videos have it."""
+        if not self._labelled:
+            return []
         each = ratio(totals["j"], totals["objects"])
         return [
             {"class": name, "j": float(value), "videos": int(count)}
             for name, value, count in zip(self._names, each, totals["objects"], strict=True)
             if count
         ]
+
+    def _note_unseen(self, clip: Clip) -> None:
+        """Tell which objects have a word and no pixel."""
+        for number in clip.unseen():
+            self._unseen.append(f"{clip.name} {number}")
+            if self._tell is not None:
+                self._tell(
+                    f'Sequence "{shorten(clip.name)}" has a word for object {number}, which is in '
+                    "no mask that was read; it does not count."
+                )
 
     def _words(self, clip: Clip) -> AbstractContextManager[None]:
         """The segmenter with the words of a video."""
@@ -139,6 +168,8 @@ class VideoTask:
                     areas = count_areas(truth, result.labels, classes=classes, void=VOID)
                     frames.append(np.nan_to_num(iou(areas), nan=1.0))
                     seen.append(areas.truth)
+        if not self._labelled:
+            return {"flicker": flicker.counts()}
         j, objects = np.zeros(len(self._names)), np.zeros(len(self._names))
         if frames:
             found = np.flatnonzero(np.sum(seen, axis=0)[1:])

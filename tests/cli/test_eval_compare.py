@@ -45,7 +45,9 @@ def test_a_model_equals_itself(folder: Path) -> None:
     assert found["units"] == 3
     assert found["facts"] == {}
     assert {name: d["value"] for name, d in found["differences"].items()} == {
-        f"{kind}_top{k}": 0 for kind in ("boxes", "stuff_masks") for k in (1, 5)
+        f"{kind}_{score}": 0
+        for kind in ("boxes", "stuff_masks")
+        for score in ("top1", "top5", "accuracy")
     }
 
 

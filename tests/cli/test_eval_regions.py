@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from atas_deploy.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
+SCORES = ("top1", "top5", "accuracy")
 FAST = ("--short-side", "64", "--no-cache", "--replicates", "100")
 
 
@@ -45,7 +46,7 @@ def test_all_kinds_are_measured_and_written(folder: Path) -> None:
     report = read(result)
     assert report == json.loads((folder / "run" / "report.json").read_text())
     kinds = ("boxes", "thing_masks", "stuff_masks", "crops", "both")
-    assert list(report["scores"]) == [f"{kind}_top{k}" for kind in kinds for k in (1, 5)]
+    assert list(report["scores"]) == [f"{kind}_{score}" for kind in kinds for score in SCORES]
     assert report["units"] == 2
     assert report["facts"]["crop_scale"] == 1.5
     assert [line["class"] for line in report["classes"]] == ["dog", "grass"]
@@ -59,7 +60,7 @@ def test_settings_reach_the_classifier(folder: Path) -> None:
     facts = report["facts"]
     assert report["units"] == 1
     assert list(report["scores"]) == [
-        f"{kind}_top{k}" for kind in ("crops", "both") for k in (1, 5)
+        f"{kind}_{score}" for kind in ("crops", "both") for score in SCORES
     ]
     assert (facts["crop_weight"], facts["crop_scale"]) == (0.75, 1.5)
     assert facts["templates"] == "simple"
@@ -71,7 +72,7 @@ def test_settings_reach_the_classifier(folder: Path) -> None:
     [
         (("--kinds", "boxes,circles"), "expected some of boxes"),
         (("--classes", "dog,cat"), "2 classes for the 3 categories"),
-        (("--instances", "a.json"), "either --panoptic or --instances"),
+        (("--instances", "a.json"), "Got both --panoptic and --instances; give either"),
     ],
 )
 def test_wrong_usage_is_one_sentence(folder: Path, args: tuple[str, ...], message: str) -> None:
@@ -81,13 +82,43 @@ def test_wrong_usage_is_one_sentence(folder: Path, args: tuple[str, ...], messag
     assert message in result.stderr
 
 
-def test_a_missing_picture_is_named(folder: Path) -> None:
-    """With exit code 1 and no report."""
+def test_missing_pictures_are_left_out(folder: Path) -> None:
+    """And counted; if none is there, the run ends with one sentence and no report."""
+    (folder / "images" / "a.png").unlink()
+    report = read(run(folder, "--kinds", "boxes", "--json", "--quiet", "--max-images", 1))
+    assert (report["units"], report["facts"]["images_missing"]) == (1, 1)
     (folder / "images" / "b.png").unlink()
     result = run(folder, "--out", folder / "run", "--quiet")
     assert result.exit_code == 1
-    assert "b.png does not exist" in result.stderr
+    assert f"panoptic.json is in {folder / 'images'}; give" in result.stderr
     assert not (folder / "run" / "report.json").exists()
+
+
+def test_the_two_kinds_of_annotations_are_told_apart(folder: Path) -> None:
+    """By the option that each belongs to."""
+    known = {"image_id": 0, "category_id": 0, "bbox": [1, 1, 9, 9], "id": 1}
+    content = json.loads((folder / "panoptic.json").read_text()) | {"annotations": [known]}
+    (folder / "instances.json").write_text(json.dumps(content))
+    sentences = {
+        ("--instances", "panoptic.json"): "is a panoptic file: give it with --panoptic.",
+        ("--panoptic", "instances.json"): "is no panoptic file",
+    }
+    for (option, name), sentence in sentences.items():
+        where = ("--images", str(folder / "images"), option, str(folder / name))
+        result = CliRunner().invoke(main, ["eval", "regions", *where, *FAST])
+        assert (result.exit_code, sentence in result.stderr) == (1, True), result.output
+
+
+def test_one_category_is_refused(folder: Path) -> None:
+    """In the words of this task."""
+    known = {"image_id": 0, "category_id": 0, "bbox": [1, 1, 9, 9], "id": 1}
+    content = json.loads((folder / "panoptic.json").read_text()) | {"annotations": [known]}
+    content["categories"] = content["categories"][:1]
+    (folder / "one.json").write_text(json.dumps(content))
+    where = ("--images", str(folder / "images"), "--instances", str(folder / "one.json"))
+    result = CliRunner().invoke(main, ["eval", "regions", *where, *FAST])
+    assert result.exit_code == 2
+    assert "has 1 category, and a region can only be named" in result.stderr
 
 
 def test_annotations_without_area_are_told(folder: Path) -> None:

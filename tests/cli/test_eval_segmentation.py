@@ -95,12 +95,41 @@ def test_panoptic_file_brings_its_classes(
     assert "| dog |" in result.stdout
 
 
+def test_values_of_a_file_bring_classes(data: Path) -> None:
+    """COCO's ids and Cityscapes' labelIds are sparse; the names of the file are the classes."""
+    (data / "values.csv").write_text("value,class\n1,sky\n255,tree\n")
+    values = ("--label-values", data / "values.csv", "--json")
+    own = json.loads(run(*folders(data), *values).stdout)
+    assert [row["class"] for row in own["classes"]] == ["sky", "tree"]
+    listed = json.loads(run(*folders(data), *values, "--classes", "tree,road,sky").stdout)
+    pixels = [{row["class"]: row["pixels"] for row in r["classes"]} for r in (own, listed)]
+    assert pixels[1] == {**pixels[0], "road": 0}
+
+
+def test_classes_in_no_truth_are_counted_below_the_table(data: Path) -> None:
+    """Markdown shows the others, in their order."""
+    result = run(*folders(data), "--classes", "sky,tree,road,sea")
+    assert "\n| sky |" in result.stdout
+    assert "\n| road |" not in result.stdout
+    assert "in no truth, in the JSON report only: 2." in result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
         (("--labels", "labels"), 2, "give --classes"),
-        ((), 2, "give either --labels or --panoptic"),
-        (("--labels", "labels", "--panoptic", "p.json"), 2, "give either"),
+        ((), 2, "Got no labels; give either --labels or --panoptic"),
+        (
+            ("--labels", "labels", "--panoptic", "p.json"),
+            2,
+            "Got both --labels and --panoptic; give",
+        ),
+        (
+            ("--labels", "labels", "-c", "a,b", "--label-values", "x", "--ignore", 0),
+            2,
+            "Got --ignore",
+        ),
+        (("--panoptic", "p.json", "--label-values", "x"), 2, "--label-values belongs to --labels"),
         (("--panoptic", "p.json", "--first-label", 0), 2, "--first-label belongs to --labels"),
         (("--labels", "labels", "--pngs", "x", "-c", "a,b"), 2, "--pngs belongs to --panoptic"),
         (("--labels", "labels", "-c", "sky,tree", "--first-label", 2), 2, "not in the range"),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atas_deploy.core.classes import parse_classes
 from atas_deploy.core.errors import AnnotationError, ConfigError, InputError
 from atas_deploy.evaluation.label_folder import LabelFolder
+from atas_deploy.evaluation.label_values import read_label_values
 from atas_deploy.evaluation.truth import VOID
 
 VALUES = np.array([[0, 1, 2], [3, 255, 1]], np.uint8)
@@ -69,7 +71,9 @@ def test_palette_counts_by_index(tmp_path: Path) -> None:
 def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
     """With the file, and what is the last one."""
     write(tmp_path, "a", VALUES)
-    with pytest.raises(AnnotationError, match=r"a\.png has the value 3, .*the last is 2;"):
+    with pytest.raises(
+        AnnotationError, match=r"a\.png has the value 3, .*the last is 2; .*--label-values"
+    ):
         read(tmp_path, classes=2)
 
 
@@ -126,13 +130,64 @@ def test_names_of_a_split(tmp_path: Path) -> None:
         LabelFolder(*folders, names=split)
 
 
-def test_labels_without_picture_are_named(tmp_path: Path) -> None:
-    """Folders that do not belong together are noticed before anything runs."""
-    write(tmp_path, "a", VALUES)
-    write(tmp_path, "b", VALUES)
+def test_labels_without_picture_are_left_out(tmp_path: Path) -> None:
+    """And counted; folders that do not belong together are refused."""
+    for name in "abc":
+        write(tmp_path, name, VALUES)
     (tmp_path / "images" / "b.jpg").unlink()
-    with pytest.raises(AnnotationError, match=r"b\.png has no picture"):
-        LabelFolder(tmp_path / "images", tmp_path / "labels")
+    (tmp_path / "labels" / "c.png").unlink()
+    folders = tmp_path / "images", tmp_path / "labels"
+    truth = LabelFolder(*folders)
+    assert [example.name for example in truth] == ["a"]
+    facts = truth.facts()
+    assert (facts["images_missing"], facts["pictures_without_labels"]) == (1, 1)
+    (tmp_path / "images" / "a.jpg").unlink()
+    with pytest.raises(InputError, match=r"None of the 2 pictures of .*labels is in .*images"):
+        LabelFolder(*folders)
+
+
+@pytest.mark.parametrize("names", [None, ("sky", "tree|bush")])
+def test_label_values(tmp_path: Path, names: tuple[str, ...] | None) -> None:
+    """Sparse ones mean the classes of a list or, without one, the names of the file."""
+    write(tmp_path, "a", np.array([[0, 90, 13], [255, 17, 90]], np.uint8))
+    file = tmp_path / "values.csv"
+    file.write_text("value,class\n90,sky\n13,tree\n0,background\n")
+    values = read_label_values(file, None if names is None else parse_classes(names))
+    found = read(tmp_path, values=values, classes=2)[0]
+    np.testing.assert_array_equal(found, [[0, 1, 2], [VOID, VOID, 1]])
+    truth = LabelFolder(tmp_path / "images", tmp_path / "labels", values=values)
+    assert truth.class_names == (("sky", "tree") if names is None else None)
+    assert truth.has_background
+    assert truth.facts()["label_values"] == str(file)
+
+
+def test_labels_by_number_and_synonym(tmp_path: Path) -> None:
+    """Numbers count from 1; several values may mean one class."""
+    file = tmp_path / "values.csv"
+    file.write_text("value,class\n7,2\n8,Bush\n9,sky\n10,0\n")
+    values = read_label_values(file, parse_classes("sky,tree|bush"))
+    assert values.labels == {7: 2, 8: 2, 9: 1, 10: 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,name\n1,sky\n", "no columns value and class"),
+        ("value,class\n", "names no value"),
+        ("value,class\n1,sky\n1,tree\n", "line 3 names the value 1 twice"),
+        ("value,class\n1,sea\n", 'line 2 has the class "sea", .* --classes .* 0 to 2'),
+        ("value,class\n1,3\n", 'line 2 has the class "3"'),
+        ("value,class\n-1,sky\n", 'line 2 has the value "-1"'),
+        ("value,class\n70000,sky\n", "expected a number from 0 to 65535"),
+        ("value,class\n1\n", 'the class ""'),
+    ],
+)
+def test_label_values_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:
+    """One sentence each, with the file."""
+    file = tmp_path / "values.csv"
+    file.write_text(text)
+    with pytest.raises(AnnotationError, match=rf"values\.csv.*{sentence}"):
+        read_label_values(file, parse_classes("sky,tree"))
 
 
 @pytest.mark.parametrize("settings", [{"first_label": 2}, {"ignore": (-1,)}, {"ignore": (70_000,)}])

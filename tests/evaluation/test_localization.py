@@ -234,9 +234,8 @@ def test_crowds_own_no_patch_and_are_no_candidate(
 
 def test_too_few_pictures_or_regions_are_refused(data: RegionData) -> None:
     """50 of each are needed, of which 49 are wrong answers."""
-    task = LocalizationTask(Encoders(cache=False), data, short_side=SIDE)
-    with pytest.raises(InputError, match=r"7 pictures with 8 regions; .* needs 50 of each"):
-        run_task(task)
+    with pytest.raises(InputError, match=r"7 pictures to measure with 8 things; .* 50 of each"):
+        LocalizationTask(Encoders(cache=False), data, short_side=SIDE)
 
 
 def unit_rows(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.region import Region
@@ -41,6 +41,8 @@ CATEGORIES = [
     ("wall-brick", False),
 ]
 FAST: dict[str, Any] = {"short_side": 64, "cache": False, "templates": "none"}
+
+SCORES = ("top1", "top5", "accuracy")
 
 
 def scene() -> tuple[np.ndarray, list[tuple[int, int, bool]]]:
@@ -127,9 +129,10 @@ def test_accuracy_is_the_mean_over_classes_present() -> None:
         "crops_top5": np.array([[2.0, 3, 0], [0, 0, 0]]),
     }
     found = measure(totals)
-    assert list(found) == ["crops_top1", "crops_top5"]
+    assert list(found) == ["crops_top1", "crops_top5", "crops_accuracy"]
     np.testing.assert_array_equal(found["crops_top1"], [0.75, np.nan])
     np.testing.assert_array_equal(found["crops_top5"], [1.0, np.nan])
+    np.testing.assert_array_equal(found["crops_accuracy"], [0.8, np.nan])
 
 
 def test_a_run_counts_the_names_of_the_classifier(
@@ -203,7 +206,7 @@ def test_only_the_kinds_asked_for_are_measured(
     every = run_task(RegionsTask(classifier, data))
     some = run_task(RegionsTask(classifier, data, kinds=["both", "thing_masks"]))
     assert list(some.scores) == [
-        f"{kind}_top{k}" for kind in ("thing_masks", "both") for k in (1, 5)
+        f"{kind}_{score}" for kind in ("thing_masks", "both") for score in SCORES
     ]
     assert all(every.scores[name] == score for name, score in some.scores.items())
 
@@ -223,6 +226,18 @@ def test_a_classifier_of_other_classes_is_refused(data: RegionData) -> None:
         RegionsTask(RegionClassifier(classes="dog,cat", **FAST), data)
     with pytest.raises(ConfigError, match="7 classes and 1 background words"):
         RegionsTask(RegionClassifier(classes=data.words(), background="road", **FAST), data)
+
+
+def test_what_was_left_out_is_said_if_nothing_counts(write_panoptic: WRITE, tmp_path: Path) -> None:
+    """A crowd, and two boxes that are too small."""
+    ids = np.zeros((64, 64), int)
+    ids[:30], ids[40:43, :3], ids[50:53, :3] = 1, 2, 3
+    segments = [(1, 0, True), (2, 0, False), (3, 1, False)]
+    file = write_panoptic(tmp_path, CATEGORIES, {"a": (ids, segments)})
+    data = RegionData(tmp_path / "images", panoptic=file)
+    task = RegionsTask(RegionClassifier(classes=data.words(), **FAST), data, kinds=["boxes"])
+    with pytest.raises(InputError, match="2 are left out because of their size, 1 as crowds"):
+        run_task(task)
 
 
 def test_data_without_regions_are_refused(write_panoptic: WRITE, tmp_path: Path) -> None:
@@ -376,3 +391,5 @@ def test_real_pictures_agree_with_scikit_learn(shared_data: Path) -> None:
     for kind, best in names.items():
         expected = balanced_accuracy_score(truth, best)
         assert report.scores[f"{kind}_top1"].value == pytest.approx(expected)
+        share = accuracy_score(truth, best)
+        assert report.scores[f"{kind}_accuracy"].value == pytest.approx(share)

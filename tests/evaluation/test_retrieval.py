@@ -14,6 +14,8 @@ from torchmetrics.retrieval import RetrievalHitRate
 
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.evaluation import retrieval
+from atas_deploy.evaluation.captioned import Captioned
+from atas_deploy.evaluation.recall import count_found
 from atas_deploy.evaluation.retrieval import (
     RetrievalTask,
     image_to_text_ranks,
@@ -155,12 +157,13 @@ def test_a_run_equals_the_encoders_own_features(pictures: Path, captions: Path) 
     """Scores are those of features that are embedded one by one."""
     encoders = Encoders(cache=False)
     seen = []
-    task = RetrievalTask(encoders, pictures, captions, per_image=1)
+    task = RetrievalTask(encoders, Captioned(pictures, captions, per_image=1))
     report = run_task(task, advance=lambda: seen.append(1))
     images = encoders.whole()([pictures / f"{n}.png" for n in "abc"])
     words = [f"a wall painted {c}" for c in ("red", "green", "blue")]
     texts = encoders.texts("none")(words)
-    expected = plain_recall(images, texts, np.arange(3))
+    recalls = plain_recall(images, texts, np.arange(3))
+    expected = {name: value for name, value in recalls.items() if name.endswith("R@1")}
     assert {name: 100 * score.value for name, score in report.scores.items()} == pytest.approx(
         expected, abs=0.005
     )
@@ -172,17 +175,46 @@ def test_a_run_equals_the_encoders_own_features(pictures: Path, captions: Path) 
 
 def test_all_captions_of_an_image_count(pictures: Path, captions: Path) -> None:
     """Two queries an image from text, one from the image."""
-    report = run_task(RetrievalTask(Encoders(cache=False), pictures, captions))
+    report = run_task(RetrievalTask(Encoders(cache=False), Captioned(pictures, captions)))
     totals = report.rows.totals()
     assert totals["text_to_image"][0] == 6
     assert totals["image_to_text"][0] == 3
 
 
 def test_captions_of_other_pictures_are_refused(captions: Path, tmp_path: Path) -> None:
-    """Before anything is encoded."""
+    """Before a model is loaded."""
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="None of the 4 images"):
-        RetrievalTask(Encoders(cache=False), tmp_path / "empty", captions)
+    with pytest.raises(InputError, match=r"None of the 4 pictures of .* is in .*empty; give"):
+        Captioned(tmp_path / "empty", captions)
+
+
+def test_one_picture_is_refused(pictures: Path, captions: Path) -> None:
+    """There is nothing to tell it from."""
+    for name in "bc":
+        (pictures / f"{name}.png").unlink()
+    with pytest.raises(InputError, match=r"One picture of .* give two or more"):
+        Captioned(pictures, captions)
+
+
+def test_swapped_files_are_told_apart(pictures: Path, captions: Path) -> None:
+    """By one sentence that names both options."""
+    for wrong in (pictures, pictures / "a.png"):
+        with pytest.raises(InputError, match=r"holds no captions; .* --captions, .* --images"):
+            Captioned(captions, wrong)
+
+
+def test_recall_that_is_certain_is_left_out(pictures: Path, captions: Path) -> None:
+    """With 2 other images and 4 captions of others, recall at 5 and 10 would be 1 for any model."""
+    task = RetrievalTask(Encoders(cache=False), Captioned(pictures, captions))
+    assert list(run_task(task).scores) == ["text_to_image_R@1", "image_to_text_R@1"]
+
+
+@pytest.mark.parametrize(("others", "kept"), [(4, 1), (5, 2), (9, 2), (10, 3)])
+def test_the_last_that_can_miss_is_kept(others: int, kept: int) -> None:
+    """An answer behind all others is not among the first k."""
+    found = count_found(np.array([others, 0]), others=others)
+    assert found == [2, *[1] * kept]
+    assert len(measure({"text_to_image": np.array(found, float)})) == kept
 
 
 def test_a_name_of_two_pictures_is_refused_before_a_run(pictures: Path, captions: Path) -> None:
@@ -192,10 +224,10 @@ def test_a_name_of_two_pictures_is_refused_before_a_run(pictures: Path, captions
     for name in ("x/d.png", "y/d.png"):
         Image.new("RGB", (60, 40)).save(pictures / name)
     with pytest.raises(InputError, match=r"2 files named d\.png"):
-        RetrievalTask(Encoders(cache=False), pictures, captions)
+        Captioned(pictures, captions)
 
 
 def test_an_unknown_fit_is_refused(pictures: Path, captions: Path) -> None:
     """By the name of the setting."""
     with pytest.raises(ConfigError, match='Unknown fit "stretch"'):
-        RetrievalTask(Encoders(cache=False), pictures, captions, fit="stretch")
+        RetrievalTask(Encoders(cache=False), Captioned(pictures, captions), fit="stretch")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atas_deploy.core.classes import parse_classes
-from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.evaluation.truth import VOID, PanopticTruth, check_count, plain_name
 from atas_deploy.media.annotations import PanopticFile
 
@@ -31,6 +31,30 @@ def test_panoptic_categories_are_classes(truth: PanopticTruth) -> None:
     a, b = (example.labels((1, 3), classes=3) for example in truth)
     np.testing.assert_array_equal(a, [[2, 2, 1]])
     np.testing.assert_array_equal(b, [[3, VOID, VOID]])
+
+
+def test_pictures_that_are_not_there_are_left_out(truth: PanopticTruth, tmp_path: Path) -> None:
+    """And counted; the limit takes the first of those that are there."""
+    file, images = PanopticFile.open(tmp_path / "panoptic.json"), tmp_path / "images"
+    assert [e.name for e in PanopticTruth(file, images, limit=1)] == ["a.png"]
+    (images / "a.png").unlink()
+    found = PanopticTruth(file, images, limit=1)
+    assert [example.name for example in found] == ["b.png"]
+    assert (len(found), found.facts()["images_missing"]) == (1, 1)
+    (images / "b.png").unlink()
+    with pytest.raises(InputError, match=r"None of the 2 pictures of .*panoptic\.json is in"):
+        PanopticTruth(file, images)
+
+
+def test_names_of_panoptic_pictures(truth: PanopticTruth, tmp_path: Path) -> None:
+    """With or without suffix, in the order of the list; others are refused."""
+    file, images = PanopticFile.open(tmp_path / "panoptic.json"), tmp_path / "images"
+    names = tmp_path / "names.txt"
+    names.write_text("b\na.png\nb.png\n")
+    assert [e.name for e in PanopticTruth(file, images, names=names)] == ["b.png", "a.png"]
+    names.write_text("c\n")
+    with pytest.raises(InputError, match=r'names\.txt names "c", which is not in .*panoptic\.json'):
+        PanopticTruth(file, images, names=names)
 
 
 def test_panoptic_needs_a_class_for_each_category(truth: PanopticTruth) -> None:

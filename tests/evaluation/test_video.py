@@ -260,6 +260,21 @@ def test_words_of_objects(tmp_path: Path) -> None:
     ]
 
 
+def test_a_word_without_object_is_told(tmp_path: Path) -> None:
+    """By sequence and number; the score is that of the objects that exist."""
+    folder = write_davis(tmp_path, {"a": [mask(0), mask(1)], "b": [255 * mask(0)]})
+    words = {"a": {1: "square", 7: "cat", 8: None}, "b": {1: "square"}}
+    told: list[str] = []
+    task = VideoTask(open_segmenter(), davis_clips(folder, words=words), tell=told.append)
+    report = run_task(task, replicates=100)
+    assert told == [
+        'Sequence "a" has a word for object 7, which is in no mask that was read; it does not '
+        "count."
+    ]
+    assert report.facts["objects_in_no_mask"] == ["a 7"]
+    assert [row["class"] for row in report.table] == ["square"]
+
+
 def test_an_object_without_word_is_named(tmp_path: Path) -> None:
     """With its file."""
     folder = write_davis(tmp_path, {"a": [3 * mask(0)]})
@@ -315,7 +330,7 @@ def test_a_film_without_truth_has_flicker_only(film: Path) -> None:
         run([video_clip(film)], segmenter, **settings)
         for settings in ({}, {"smooth": 0.8}, {"every": 12})
     )
-    assert np.isnan(plain.scores["j"].value)
+    assert list(plain.scores) == ["flicker", "still"]
     assert plain.table == []
     assert plain.rows.names == ["film.mp4"]
     assert 0 < smooth.scores["flicker"].value < plain.scores["flicker"].value < 1

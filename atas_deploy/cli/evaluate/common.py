@@ -32,7 +32,7 @@ _REPORT_OPTIONS = [
         type=click.IntRange(min=100),
         default=1000,
         show_default=True,
-        help="Of the bootstrap that gives the intervals.",
+        help="How often the bootstrap draws the images anew for the intervals.",
     ),
     _report(
         "--seed",

@@ -47,7 +47,8 @@ DATA: dict[str, Callable[..., Any]] = {
         "--max-images",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Measure the first N pictures only.",
+        help="Measure the first N pictures only, in the order of the annotations or, with label "
+        "maps, of their names.",
     ),
 }
 

@@ -75,18 +75,12 @@ def retrieval(
     report = take_report(settings)
 
     def make_task() -> "RetrievalTask":
+        from atas_deploy.evaluation.captioned import Captioned
         from atas_deploy.evaluation.retrieval import RetrievalTask
         from atas_deploy.runtime.encoders import Encoders
 
+        data = Captioned(images, captions, split=split, per_image=captions_per_image)
         encoders = Encoders(cache=False, tell=None if report["quiet"] else say, **settings)
-        return RetrievalTask(
-            encoders,
-            images,
-            captions,
-            split=split,
-            per_image=captions_per_image,
-            templates=templates,
-            fit=fit,
-        )
+        return RetrievalTask(encoders, data, templates=templates, fit=fit)
 
     run_evaluation(make_task, **report)

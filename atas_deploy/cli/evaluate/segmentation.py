@@ -21,7 +21,7 @@ _CLASSES = _words(
     "--classes",
     metavar="WORDS",
     help="The classes of the labels, in their order, as @voc21 or @names.txt.  "
-    "[default: the categories of --panoptic]",
+    "[default: the categories of --panoptic, or the names of --label-values]",
 )
 _BACKGROUND = _words(
     "--background",
@@ -53,7 +53,7 @@ def segmentation(
     def make_task() -> "SegmentationTask":
         from atas_deploy.evaluation.segmentation import SegmentationTask
 
-        truth = open_truth(settings)
+        truth = open_truth(settings, classes=classes)
         words = classes or truth.class_names
         if not words:
             raise ConfigError("Label maps name no classes; give --classes, in their order.")

@@ -7,6 +7,7 @@ import click
 
 from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
 from atas_deploy.cli.evaluate.segmenter_options import MASKS, MODEL, WORDS, open_segmenter
+from atas_deploy.cli.progress import say
 from atas_deploy.cli.sections import SectionCommand, add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 from atas_deploy.core.errors import ConfigError
@@ -83,7 +84,8 @@ def video(
         clips = _open_clips(davis, words, videos, classes, max_frames)
         asked = classes or list(clips[0].words or ())
         segmenter = open_segmenter(asked, quiet=report["quiet"], **settings)
-        return VideoTask(segmenter, clips, every=every, smooth=smooth)
+        tell = None if report["quiet"] else say
+        return VideoTask(segmenter, clips, every=every, smooth=smooth, tell=tell)
 
     run_evaluation(make_task, **report)
 
@@ -106,9 +108,14 @@ def _open_clips(
     from atas_deploy.evaluation.object_words import read_words
 
     if (davis is None) == (not videos):
-        raise ConfigError("Got none or two kinds of videos; give either --davis or --video.")
+        got = "no video" if davis is None else "both --davis and --video"
+        raise ConfigError(f"Got {got}; give either --davis or --video.")
     if (classes is None) == (words is None) or (words is not None and davis is None):
-        raise ConfigError("Give either --classes or, with --davis, --words, and not both.")
+        if classes is not None:
+            got = "both --classes and --words"
+        else:
+            got = "no words" if words is None else "--words, which belongs to --davis"
+        raise ConfigError(f"Got {got}; give either --classes or, with --davis, --words.")
     if davis is None:
         return [video_clip(path, max_frames=max_frames) for path in videos]
     if words is not None:
