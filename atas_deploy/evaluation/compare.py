@@ -16,7 +16,8 @@ from atas_deploy.evaluation import (
     video,
 )
 from atas_deploy.evaluation.bootstrap import CONFIDENCE, Difference, compare
-from atas_deploy.evaluation.report import REPORT, markdown_table, plain, read_rows, show
+from atas_deploy.evaluation.page import markdown_table, show, show_fact
+from atas_deploy.evaluation.report import REPORT, plain, read_rows
 from atas_deploy.evaluation.rows import Measure, Rows
 
 MEASURES: dict[str, Measure] = {
@@ -107,7 +108,10 @@ def to_markdown(comparison: Comparison) -> str:
         f"Paired bootstrap over {comparison.units} images or videos, {comparison.replicates} "
         "replicates; p is two-sided, and not corrected for the number of scores."
     )
-    facts = [f"- {name}: {first} / {second}" for name, (first, second) in comparison.facts.items()]
+    facts = [
+        f"- {name.replace('_', ' ')}: {show_fact(first)} / {show_fact(second)}"
+        for name, (first, second) in comparison.facts.items()
+    ]
     title = f"# {comparison.task.capitalize()}: B against A"
     return "\n\n".join([title, markdown_table(rows), over, "\n".join(facts)]).rstrip() + "\n"
 

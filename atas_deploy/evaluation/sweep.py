@@ -19,9 +19,10 @@ from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.geometry import check_short_side
 from atas_deploy.evaluation.bootstrap import CONFIDENCE, Score
+from atas_deploy.evaluation.page import markdown_table, show, show_fact, show_interval
 from atas_deploy.evaluation.region_data import LabelledPicture, RegionData
 from atas_deploy.evaluation.regions import TOP, RegionsTask, class_cosines, count_hits
-from atas_deploy.evaluation.report import markdown_table, plain, show, show_fact, show_interval
+from atas_deploy.evaluation.report import plain
 from atas_deploy.evaluation.rows import FloatArray
 from atas_deploy.evaluation.task import run_task
 from atas_deploy.models import open_model

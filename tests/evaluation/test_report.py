@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from atas_deploy.core.errors import InputError, OutputError
+from atas_deploy.evaluation.page import markdown_table, to_markdown
 from atas_deploy.evaluation.report import (
     IMAGES,
     PAGE,
     REPORT,
     ROWS,
-    markdown_table,
     plain,
     read_rows,
     to_json,
-    to_markdown,
     write_report,
 )
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row

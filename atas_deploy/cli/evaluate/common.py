@@ -122,7 +122,8 @@ def run_evaluation(make_task: "Callable[[], Task]", **options: Unpack[ReportOpti
         make_task: opens the model and the data; called when the folder is known to be free.
         options: where the report goes and how it is printed.
     """
-    from atas_deploy.evaluation.report import REPORT, to_json, to_markdown, write_report
+    from atas_deploy.evaluation.page import to_markdown
+    from atas_deploy.evaluation.report import REPORT, to_json, write_report
     from atas_deploy.evaluation.task import run_task
 
     out = options["out"]
