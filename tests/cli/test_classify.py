@@ -22,10 +22,6 @@ from atas_deploy.core.region import Region
 from atas_deploy.runtime.regions import RegionClassifier
 from atas_deploy.runtime.regions.classifier import EMBEDS
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 FAST = ("--short-side", "64", "--classes", "sky,tree,dog", "--no-cache")
 BOXES = [(5.0, 4.0, 40.0, 30.0), (30.0, 10.0, 70.0, 55.0)]
 

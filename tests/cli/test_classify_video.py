@@ -19,10 +19,6 @@ from click.testing import CliRunner, Result
 from atas_deploy.cli.main import main
 from atas_deploy.media.video import VideoWriter
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 FAST = ("--short-side", "64", "--classes", "sky,tree,dog", "--no-cache")
 SIDE, HEIGHT, WIDTH = 24, 96, 128
 

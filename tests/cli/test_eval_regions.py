@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from atas_deploy.cli.main import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
 SCORES = ("top1", "top5", "accuracy")
 FAST = ("--short-side", "64", "--no-cache", "--replicates", "100")
 

@@ -57,7 +57,6 @@ def test_held_frames(tmp_path: Path, segment: Segment, clip: Clip, lines: Lines)
     assert [row.get("labels") for row in frames[:2]] == ["clip.masks/000000.png", None]
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 def test_saved_masks_agree(tmp_path: Path, segment: Segment, clip: Clip, lines: Lines) -> None:
     """Label maps and RLE hold the same masks, and the lines tell their areas."""
     video = clip(tmp_path / "clip.mp4", 3)

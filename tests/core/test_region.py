@@ -5,8 +5,6 @@ import pytest
 
 from atas_deploy.core.region import NamedRegions, Region
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def test_mask_gives_the_tightest_box_and_comes_back() -> None:
     """Also with a hole and two parts; right and lower ends are exclusive."""

@@ -29,7 +29,6 @@ from atas_deploy.evaluation.task import run_task
 from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.runtime.regions import RegionClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
 WRITE = Callable[..., Path]
 CATEGORIES = [
     ("dog", True),

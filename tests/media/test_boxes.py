@@ -12,10 +12,6 @@ from atas_deploy.media import boxes as drawing
 from atas_deploy.media.boxes import draw_regions
 from atas_deploy.media.tags import PlacedTag, Tag, place_tags
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 NAMES = ("dog", "cat", "tree")
 PALETTE = class_palette(3)
 GREY = np.full((120, 160, 3), 90, np.uint8)

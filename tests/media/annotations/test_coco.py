@@ -14,9 +14,6 @@ from atas_deploy.core.errors import AnnotationError, InputError
 from atas_deploy.media.annotations import CocoFile, Picture, open_boxes, open_masks
 from atas_deploy.media.formats import write_coco_dataset
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 ONE, TWO = Picture("a/one.jpg", (4, 6)), Picture("two.jpg", (5, 5))
 
 

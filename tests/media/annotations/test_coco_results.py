@@ -9,9 +9,6 @@ from atas_deploy.core.errors import AnnotationError
 from atas_deploy.media.annotations import Picture, open_boxes, open_masks
 from atas_deploy.media.formats import write_coco_dataset, write_coco_results
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 ROWS = [
     {"image_id": 139, "category_id": 18, "bbox": [1, 1, 2, 2], "score": 0.5},
     {"image_id": 139, "category_id": 3, "bbox": [0, 0, 6, 4], "score": 0},

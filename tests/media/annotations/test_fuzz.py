@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 from atas_deploy.core.errors import InputError
 from atas_deploy.media.annotations import Picture, open_boxes, open_masks
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 KNOWN = {"image_id": 7, "category_id": 18}
 COCO = {
     "images": [{"id": 7, "file_name": "one.jpg", "height": 4, "width": 6}],

@@ -13,9 +13,6 @@ from atas_deploy.core.errors import AnnotationError, InputError
 from atas_deploy.media.annotations import Picture, open_masks, read_label_map
 from atas_deploy.media.formats import write_label_png
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def save(values: np.ndarray, path: Path, mode: str) -> Path:
     """Save values as a PNG of a mode."""

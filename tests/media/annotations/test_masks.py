@@ -17,9 +17,6 @@ from atas_deploy.media.annotations.coco_row import read_coco
 from atas_deploy.media.annotations.entry import Entry
 from atas_deploy.media.annotations.masks import label_rles, read_mask, tight_box
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 ENTRY = Entry(Path("x.json"), "annotation 5")
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

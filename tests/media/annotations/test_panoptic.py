@@ -11,9 +11,6 @@ import pytest
 from atas_deploy.core.errors import AnnotationError, InputError
 from atas_deploy.media.annotations import PanopticFile, Picture, open_boxes, open_masks
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 IDS = (5, 300, 70_000)  # one for each byte
 
 

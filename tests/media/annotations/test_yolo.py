@@ -9,9 +9,6 @@ import pytest
 from atas_deploy.core.errors import AnnotationError, InputError
 from atas_deploy.media.annotations import Picture, open_boxes, open_masks
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 ONE = Picture("images/one.jpg", (100, 200))
 SQUARE = "2 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"
 

@@ -11,9 +11,6 @@ from pycocotools.cocoeval import COCOeval
 from atas_deploy.media.formats import Labelled, write_coco_dataset, write_coco_results
 from atas_deploy.media.formats.coco import image_ids
 
-# pycocotools 2.0.11 decodes through an array class that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def numbers(*images: str) -> list[int]:
     """Number images with these file names."""

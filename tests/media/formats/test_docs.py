@@ -42,7 +42,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("title", "code"), BLOCKS, ids=[title for title, _ in BLOCKS])
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_code_runs(run: Path, title: str, code: str) -> None:
     """Each block of code runs where the results lie, and does what it says."""
     known: dict[str, object] = {}

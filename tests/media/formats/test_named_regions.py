@@ -18,10 +18,6 @@ from atas_deploy.core.region import NamedRegions, Region
 from atas_deploy.media.formats.growing import GrowingFile
 from atas_deploy.media.formats.named_regions import CocoRegionResults, NamedPicture, RegionsCsv
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 NAMES = ("dog", "cat")
 
 

@@ -17,9 +17,6 @@ from pycocotools import mask as coco
 from atas_deploy.core.errors import OutputError
 from atas_deploy.media.video import Frame, MaskLines, MaskSequence
 
-# pycocotools 2.0.11 with numpy 2; only decoding is affected.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 PALETTE = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 LABELS = arrays.arrays(
     np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 3)

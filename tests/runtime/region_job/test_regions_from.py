@@ -11,10 +11,6 @@ from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.region_job import FileRegions, GridRegions, ProposedRegions
 from atas_deploy.runtime.regions import TrackLinker
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 
 def encoded(seed: int = 0) -> Encoded:
     """Features of a picture 60 x 80 with two halves."""

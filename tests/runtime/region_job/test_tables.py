@@ -14,10 +14,6 @@ from atas_deploy.media.annotations import Picture
 from atas_deploy.runtime.region_job import GridRegions
 from atas_deploy.runtime.region_job.tables import Tables
 
-pytestmark = pytest.mark.filterwarnings(  # pycocotools
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-
 
 def named(*, crumbs: int) -> NamedRegions:
     """One region, a mask with some odd pixels, whose run lengths are long in COCO's table only."""

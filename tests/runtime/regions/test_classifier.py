@@ -17,8 +17,6 @@ from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.regions import TrackNames
 from atas_deploy.runtime.regions.crops import cut_crop
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 CLASSES = "sky,building|temple,tree"
 SIZE = (112, 160)
 

@@ -10,8 +10,6 @@ from atas_deploy.core.regions import pool_boxes, pool_masks
 from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.regions.pool import pool_regions
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 SIZE = (48, 80)
 
 

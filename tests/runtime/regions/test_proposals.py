@@ -16,8 +16,6 @@ from atas_deploy.runtime.encode import Encoded
 from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.runtime.regions import grid_regions, propose
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 GRID = np.zeros((12, 16), np.intp)
 GRID[3:8, 2:7] = 1  # two objects of one kind
 GRID[6:11, 10:14] = 1
