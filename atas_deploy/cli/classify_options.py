@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from atas_deploy.cli.region_options import crop_scale, crop_weight
+from atas_deploy.cli.crop_options import crop_scale, crop_weight
 from atas_deploy.cli.sections import add_options, section
 from atas_deploy.cli.segment_options import OPTIONS
 

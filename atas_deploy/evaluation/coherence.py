@@ -29,8 +29,7 @@ import numpy.typing as npt
 from atas_deploy.core.class_spec import MAX_CLASSES
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.metrics import auc_of_histograms, ratio
-from atas_deploy.evaluation.dense_facts import encoder_facts
-from atas_deploy.evaluation.facts import model_facts
+from atas_deploy.evaluation.facts import encoder_facts, model_facts
 from atas_deploy.evaluation.pairs import BINS, KEPT, count_pairs, count_pairs_across, thin
 from atas_deploy.evaluation.patches import Patches, labelled_patches
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row

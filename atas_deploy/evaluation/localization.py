@@ -38,8 +38,7 @@ from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.metrics import rank_among
 from atas_deploy.core.region import Mask, Region
 from atas_deploy.core.regions import ROUNDING, resize_bicubic
-from atas_deploy.evaluation.dense_facts import encoder_facts
-from atas_deploy.evaluation.facts import model_facts
+from atas_deploy.evaluation.facts import encoder_facts, model_facts
 from atas_deploy.evaluation.recall import count_found, recalls
 from atas_deploy.evaluation.region_data import LabelledPicture, RegionData
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row

@@ -35,8 +35,7 @@ import numpy.typing as npt
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.metrics import known_mean, rank_among, ratio
 from atas_deploy.core.region import Region
-from atas_deploy.evaluation.dense_facts import encoder_facts
-from atas_deploy.evaluation.facts import model_facts, template_facts
+from atas_deploy.evaluation.facts import encoder_facts, model_facts, template_facts
 from atas_deploy.evaluation.region_data import LabelledPicture, RegionData
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
 from atas_deploy.runtime.encode import Encoded

@@ -32,7 +32,7 @@ from atas_deploy.core.metrics import (
     known_mean,
     pixel_accuracy,
 )
-from atas_deploy.evaluation.dense_facts import segmenter_facts
+from atas_deploy.evaluation.facts import segmenter_facts
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
 from atas_deploy.evaluation.truth import VOID, Truth, check_count
 from atas_deploy.runtime.encode import Encoded

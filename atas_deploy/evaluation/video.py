@@ -29,7 +29,7 @@ from atas_deploy.core.class_spec import shorten
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.metrics import count_areas, iou, ratio
 from atas_deploy.evaluation.clips import Clip
-from atas_deploy.evaluation.dense_facts import segmenter_facts
+from atas_deploy.evaluation.facts import segmenter_facts
 from atas_deploy.evaluation.flicker import BLUR, STILL, Flicker
 from atas_deploy.evaluation.rows import Counts, FloatArray, Row
 from atas_deploy.evaluation.truth import VOID

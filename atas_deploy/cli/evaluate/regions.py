@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atas_deploy.cli.crop_options import crop_weight
 from atas_deploy.cli.evaluate.common import report_options, run_evaluation, take_report
 from atas_deploy.cli.evaluate.model_options import MODEL, SIZE
 from atas_deploy.cli.evaluate.region_data_options import (
@@ -14,7 +15,6 @@ from atas_deploy.cli.evaluate.region_data_options import (
     parse_names,
 )
 from atas_deploy.cli.progress import PromptProgress, make_progress, say
-from atas_deploy.cli.region_options import crop_weight
 from atas_deploy.cli.sections import SectionCommand, add_options, section
 
 if TYPE_CHECKING:

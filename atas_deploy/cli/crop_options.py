@@ -1,20 +1,9 @@
-"""Options of the commands that name regions; a crop's are `RegionClassifier`'s if left out."""
+"""Options of the commands that cut out crops; what is left out is `RegionClassifier`'s."""
 
 from collections.abc import Callable
 from typing import Any
 
 import click
-
-from atas_deploy.cli.sections import section
-
-REGION_TEMPLATES = section("Words")(
-    "--templates",
-    metavar="SET",
-    default="clipself",
-    show_default=True,
-    help="Prompts: default (a handful), none, simple, imagenet, clipself, a sentence with {}, or "
-    "@prompts.txt.",
-)
 
 
 def crop_weight(place: Callable[..., Any]) -> Callable[..., Any]:
