@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from atas_deploy import __version__
 from atas_deploy.backends.ort import OrtBackend
+from atas_deploy.clip.manifest import encoder_settings, make_manifest
 from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import (
@@ -30,7 +32,6 @@ from atas_deploy.core.bundle import (
     record_files,
 )
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.core.readouts import check_readout
 from atas_deploy.export import parity
 from atas_deploy.export.cases import Cases, image_batches, image_cases, text_cases
 from atas_deploy.export.folder import new_folder
@@ -41,11 +42,10 @@ from atas_deploy.export.storage import (
     store_weights,
     weight_storage,
 )
-from atas_deploy.export.to_onnx import OPSET, ImageGraph, image_to_onnx, text_to_onnx
+from atas_deploy.export.to_onnx import OPSET, image_to_onnx, text_to_onnx
 
 _TOOLS = ("torch", "open_clip_torch", "onnx", "onnxscript")
 _CARRIED = (*LICENSE_TEXTS, "MODEL_CARD.md", "README.md")
-_SHORT_SIDE = 336
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,29 +109,6 @@ def export_bundle(
         _write_manifest(folder, manifest)
         Bundle.open(folder).verify()
     return Bundle.open(out)
-
-
-def encoder_settings(
-    model: ClipModel,
-    *,
-    readout: str | None = None,
-    stride: int | None = None,
-    attention_window: int | None = None,
-) -> dict[str, Any]:
-    """Arguments of `DenseViT`: as given, else as the model records, else sclip and its defaults.
-
-    Raises:
-        ConfigError: there is no such read-out.
-    """
-    record = model.record
-    window = record.get("attention_window") if attention_window is None else attention_window
-    return {
-        "readout": check_readout(
-            str(record.get("readout") or "sclip") if readout is None else readout
-        ),
-        "stride": record.get("stride") if stride is None else stride,
-        "attention_window": window or None,
-    }
 
 
 def build_towers(
@@ -208,29 +185,14 @@ def _manifest(
     model: ClipModel, towers: Towers, *, storage: str, license_id: str | None
 ) -> Manifest:
     """Everything but the file records."""
-    tower = towers.image.tower
-    bias = getattr(model.model, "logit_bias", None)
-    return Manifest(
-        name=model.name,
-        architecture=model.architecture,
-        readout=tower.readout,
-        patch_size=tower.patch_size,
-        embed_dim=tower.embed_dim,
-        context_length=towers.text.context_length,
-        full_rows=towers.text.full_rows,
-        logit_scale=float(model.model.logit_scale.detach().exp()),
-        logit_bias=None if bias is None else float(bias.detach()),
-        mean=model.mean,
-        std=model.std,
+    return make_manifest(
+        model,
+        towers.image.tower,
+        towers.text,
         opset=OPSET,
-        license=license_id or str(model.record.get("license", "NOASSERTION")),
-        stride=None if tower.stride == tower.patch_size else tower.stride,
-        size_multiple=None if tower.multiple == tower.stride else tower.multiple,
-        attention_window=tower.attention_window,
-        short_side=int(model.record.get("short_side", _SHORT_SIDE)),
+        license_id=license_id,
         weight_storage=storage,
         tools={"atas-deploy": __version__} | {name: version(name) for name in _TOOLS},
-        provenance=model.record.get("provenance", {}),
     )
 
 

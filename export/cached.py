@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from atas_deploy import __version__
+from atas_deploy.clip.manifest import encoder_settings
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import BundleError
 from atas_deploy.core.hf_tokenizer import HfTokenizer
-from atas_deploy.export.bundle import encoder_settings, export_bundle
+from atas_deploy.export.bundle import export_bundle
 from atas_deploy.models.cache import discard
 
 _DIGITS = 12

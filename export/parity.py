@@ -15,10 +15,10 @@ import torch
 from torch.nn import functional as F
 
 from atas_deploy.backends.base import Backend, ImageFeatures
+from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.text import OpenClip, TextEncoder
 from atas_deploy.core.errors import ParityError
 from atas_deploy.export.cases import Cases
-from atas_deploy.export.to_onnx import ImageGraph
 
 Features = npt.NDArray[np.float32]
 _GRAPHS = {"dense": "image encoder", "image": "image encoder", "text": "text encoder"}

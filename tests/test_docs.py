@@ -85,6 +85,7 @@ def test_options_are_explained_in_order(name: str) -> None:
 def test_no_option_is_made_up(name: str) -> None:
     """An option that a page mentions exists, of this command or of one that it tells about."""
     known = {text for command in NAMES for text in spellings(command)}
+    known.add("--nproc-per-node")  # torchrun's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page_of(name))) <= known
 
 

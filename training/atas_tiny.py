@@ -6,11 +6,13 @@ DIR of the data holds `flickr8k/` (images_224.tar, captions.csv), `vit_tiny/` an
 `text_embeddings/`. The work is done in pieces, each in a folder of its own below OUT, and the
 command goes on where it was stopped:
 
-1. cache/  features of the frozen ImageNet tower, whole images and crops
-2. text/   the image tower is locked; the text tower and both projections learn
-3. image/  the text tower is locked; the image tower learns to be dense
+1. cache/      features of the frozen ImageNet tower
+2. text/       the image tower is locked; the text tower and both projections learn from captions
+3. contrast/   the text tower is locked; the image tower learns from captions and their nouns
+4. base/       the model so far: contrastive training only
+5. atas-tiny/  ATAS from it, on the images alone: what `atas-deploy train` does by default
 
-OUT itself becomes the model folder; it is refreshed at every checkpoint of the third piece.
+The images that are held out are in none of them.
 """
 
 import argparse
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from atas_deploy import __version__
 from atas_deploy.clip.model import ClipModel
@@ -32,29 +33,31 @@ from atas_deploy.core.errors import AtasError
 from atas_deploy.core.templates import DEFAULT_TEMPLATES
 from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
 from atas_deploy.training.loop import Hooks, LoopSettings, Objective, run
-from atas_deploy.training.tiny.embed import encode, encode_names, measure_retrieval
-from atas_deploy.training.tiny.features import (
-    Boxes,
-    crop_features,
-    random_boxes,
-    whole_features,
+from atas_deploy.training.resolve import Given, resolve
+from atas_deploy.training.tiny.contrast_phase import (
+    ContrastPhase,
+    ContrastPhaseData,
+    ContrastPhaseSettings,
 )
-from atas_deploy.training.tiny.image_phase import ImagePhase, ImagePhaseData, ImagePhaseSettings
+from atas_deploy.training.tiny.embed import encode, encode_names, measure_retrieval
+from atas_deploy.training.tiny.features import whole_features
 from atas_deploy.training.tiny.sources import Sources, read_sources, vit_file
-from atas_deploy.training.tiny.split import names_hash
+from atas_deploy.training.tiny.split import names_hash, write_training_images
 from atas_deploy.training.tiny.start import build_start, select_merges, tiny_config, write_merges
 from atas_deploy.training.tiny.text_phase import TextPhase, TextPhaseData, TextPhaseSettings
 from atas_deploy.training.tiny.words import PROMPTS
+from atas_deploy.training.train import train
 
+NAME, BASE = "atas-tiny", "base"
 READOUT = "sclip"
 SHORT_SIDE = 448
 LICENSE = "LicenseRef-atas-tiny-weights"
 TEXT_LOOP = LoopSettings(
     steps=600, learning_rate=1e-3, warmup_steps=50, precision="bf16", log_every=50
 )
-IMAGE_LOOP = LoopSettings(
+CONTRAST_LOOP = LoopSettings(
     steps=300,
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     warmup_steps=40,
     precision="bf16",
     log_every=25,
@@ -67,22 +70,22 @@ _RARE = 3  # caption words below this count get no token of their own
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Settings of the pieces.
+    """Settings of the pieces that learn from captions; ATAS has its defaults.
 
     Attributes:
         seed: seed of everything.
         text_loop: how the first phase is optimised.
         text: its objective.
-        image_loop: how the second phase is optimised.
-        image: its objective.
+        contrast_loop: how the second phase is optimised.
+        contrast: its objective.
     """
 
     seed: int = 0
     text_loop: LoopSettings = field(default_factory=lambda: TEXT_LOOP)
     text: TextPhaseSettings = field(default_factory=TextPhaseSettings)
-    image_loop: LoopSettings = field(default_factory=lambda: IMAGE_LOOP)
-    image: ImagePhaseSettings = field(
-        default_factory=lambda: ImagePhaseSettings(readouts=(READOUT,))
+    contrast_loop: LoopSettings = field(default_factory=lambda: CONTRAST_LOOP)
+    contrast: ContrastPhaseSettings = field(
+        default_factory=lambda: ContrastPhaseSettings(readout=READOUT)
     )
 
 
@@ -93,27 +96,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text-steps", type=int, help="instead of the recipe's number")
-    parser.add_argument("--image-steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--contrast-steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--atas-steps", type=int, help="instead of the default's number")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     recipe = Recipe()
     if args.text_steps:
         recipe = replace(recipe, text_loop=replace(recipe.text_loop, steps=args.text_steps))
-    if args.image_steps:
-        recipe = replace(recipe, image_loop=replace(recipe.image_loop, steps=args.image_steps))
+    if args.contrast_steps:
+        steps = args.contrast_steps
+        recipe = replace(recipe, contrast_loop=replace(recipe.contrast_loop, steps=steps))
     try:
-        train(args.data, args.out, recipe)
+        if train_base(args.data, args.out, recipe):
+            distil(args.data, args.out, seed=recipe.seed, steps=args.atas_steps)
     except AtasError as exc:
         sys.exit(f"Error: {exc}")
 
 
-def train(data: Path, out: Path, recipe: Recipe) -> None:
-    """Run the pieces that are not done yet.
+def train_base(data: Path, out: Path, recipe: Recipe) -> bool:
+    """Run the pieces of contrastive training that are not done yet.
 
     Args:
         data: folder of the data.
-        out: folder of the model and of the pieces.
+        out: folder of the pieces.
         recipe: the settings.
+
+    Returns:
+        Whether they are done now; False after a signal.
 
     Raises:
         InputError: the data are incomplete.
@@ -123,10 +132,7 @@ def train(data: Path, out: Path, recipe: Recipe) -> None:
     sources = read_sources(data)
     clip = _start(sources, data, out, recipe)
     vit = DenseViT(clip.model.visual)
-    cache = make_folder(out / "cache")
-    boxes = random_boxes(len(sources.pairs), seed=recipe.seed)
-    whole = whole_features(vit, sources.pairs, cache=cache, note=_note)
-    crops = crop_features(vit, sources.pairs, boxes, cache=cache, note=_note)
+    whole = whole_features(vit, sources.pairs, cache=make_folder(out / "cache"), note=_note)
     text_data = TextPhaseData(
         features=whole[:, sources.train],
         captions=[sources.pairs.captions[i] for i in sources.train],
@@ -138,11 +144,29 @@ def train(data: Path, out: Path, recipe: Recipe) -> None:
     )
     text_phase = TextPhase(clip, text_data, recipe.text, seed=recipe.seed)
     if not _run_piece(text_phase, recipe.text_loop, out / "text"):
-        return
-    image_data = _image_data(clip, sources, whole=whole, crops=crops, boxes=boxes)
-    image_phase = ImagePhase(clip, image_data, recipe.image, seed=recipe.seed)
-    save = _Saver(clip, sources, out, recipe)
-    _run_piece(image_phase, recipe.image_loop, out / "image", save=save)
+        return False
+    phase = ContrastPhase(clip, _contrast_data(clip, sources), recipe.contrast)
+    save = _Saver(clip, sources, make_folder(out / BASE), recipe)
+    return _run_piece(phase, recipe.contrast_loop, out / "contrast", save=save)
+
+
+def distil(data: Path, out: Path, *, seed: int, steps: int | None = None) -> None:
+    """ATAS from the base, as `atas-deploy train --images … --model OUT/base` does it.
+
+    Args:
+        data: folder of the data.
+        out: folder of the pieces.
+        seed: seed of everything.
+        steps: optimizer steps; None = as many as are default.
+    """
+    archive = data / "flickr8k" / "images_224.tar"
+    images = write_training_images(archive, out / "flickr8k-train.tar")
+    said = {"images": (str(images),), "model": str(out / BASE), "seed": seed, "precision": "bf16"}
+    folder = out / NAME
+    hooks = Hooks(on_log=lambda row: _note(f"{NAME}: {dict(row)}"))
+    resume = (folder / CHECKPOINT).exists()
+    run = resolve(Given(said | ({"max_steps": steps} if steps else {})))
+    train(run, folder=folder, resume=resume, hooks=hooks, tell=_note)
 
 
 def _start(sources: Sources, data: Path, out: Path, recipe: Recipe) -> ClipModel:
@@ -154,29 +178,20 @@ def _start(sources: Sources, data: Path, out: Path, recipe: Recipe) -> ClipModel
     write_merges(out / MERGES, merges)
     config = tiny_config(_SPECIAL_TOKENS + len(merges))
     model = build_start(config, vit=vit_file(data), seed=recipe.seed)
-    return ClipModel(model=model, config=config, name="atas-tiny", tokenizer_file=out / MERGES)
+    return ClipModel(model=model, config=config, name=NAME, tokenizer_file=out / MERGES)
 
 
-def _image_data(
-    clip: ClipModel, sources: Sources, *, whole: Tensor, crops: Tensor, boxes: Boxes
-) -> ImagePhaseData:
-    """The second phase's targets: everything in the shared space of the first."""
+def _contrast_data(clip: ClipModel, sources: Sources) -> ContrastPhaseData:
+    """The second phase's targets: texts in the shared space of the first."""
     train = sources.train
     pairs = sources.pairs.subset([sources.pairs.names[i] for i in train])
     texts = [(captions * _CAPTIONS)[:_CAPTIONS] for captions in pairs.captions]
-    names = sorted({*sources.names.names, *sources.tables.names, *sources.nouns.names})
     with torch.autocast("cpu", torch.bfloat16):  # thrice as fast, and these are but targets
         captions = encode(clip, [text for five in texts for text in five])
-        words, nouns = encode_names(clip, names), encode_names(clip, sources.nouns.names)
-    return ImagePhaseData(
+        nouns = encode_names(clip, sources.nouns.names)
+    return ContrastPhaseData(
         pairs=pairs,
-        whole=whole.mean(dim=0)[train],
-        boxes=boxes[train],
-        crops=crops[train],
-        head_weight=sources.head["head.weight"],
-        head_bias=sources.head["head.bias"],
         captions=captions.reshape(len(train), _CAPTIONS, -1),
-        words=words,
         nouns=nouns,
         mentions=torch.from_numpy(sources.nouns.targets.T > 0),
     )
@@ -195,7 +210,7 @@ def _run_piece(
 
 
 class _Saver:
-    """Measures and writes the model folder at a checkpoint of the last piece."""
+    """Measures and writes the folder of the base at a checkpoint of the second phase."""
 
     def __init__(self, clip: ClipModel, sources: Sources, out: Path, recipe: Recipe) -> None:
         self.clip, self.sources, self.out, self.recipe = clip, sources, out, recipe
@@ -211,15 +226,16 @@ class _Saver:
     def _record(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Content of training.json."""
         return {
-            "name": self.clip.name,
+            "name": BASE,
             "architecture": "ViT-Ti/16, text 3x256",
             "readout": READOUT,
             "short_side": SHORT_SIDE,
             "license": LICENSE,
+            "method": "contrastive",
             "command": "python -m atas_deploy.training.atas_tiny",
             "version": __version__,
             "torch": torch.__version__,
-            "image_phase_step": step,
+            "contrast_step": step,
             "recipe": asdict(self.recipe),
             "start": "ViT-Ti/16 trained on ImageNet (believed timm augreg_in21k_ft_in1k)",
             "data": {

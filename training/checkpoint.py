@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import MODEL_WEIGHTS, TRAINING_RECORD
@@ -39,22 +40,30 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def write_model(folder: Path, clip: ClipModel, *, record: Mapping[str, Any]) -> None:
+def write_model(
+    folder: Path,
+    clip: ClipModel,
+    *,
+    record: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a model folder that open_clip loads as "local-dir:FOLDER".
 
     Args:
         folder: an existing folder.
         clip: the model, with its configuration and tokenizer.
         record: content of training.json.
+        state: weights to write instead of the model's own.
 
     Raises:
         OutputError: a file cannot be written.
     """
     _write_text(folder / MODEL_CONFIG, json.dumps(dict(clip.config), indent=2) + "\n")
     clip.write_tokenizer(folder)
-    state = {n: t.detach().cpu().contiguous() for n, t in clip.model.state_dict().items()}
+    state = clip.model.state_dict() if state is None else state
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_path(folder / MODEL_WEIGHTS) as part:
-        part.write_bytes(save(state, metadata={"format": "pt"}))
+        part.write_bytes(save(tensors, metadata={"format": "pt"}))
     _write_text(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")
 
 
@@ -94,17 +103,31 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def append_log(folder: Path, row: Mapping[str, float | int]) -> None:
-    """Add one line to the run's log."""
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add one line to the run's log.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        with (folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as exc:
+        raise output_error(folder / LOG, exc) from exc
 
 
 def cut_log(folder: Path, *, steps: int) -> dict[str, float]:
-    """Forget log lines of steps that a resumed run will take again; return the last one left."""
+    """Forget log lines of steps that a resumed run will take again; return the last one left.
+
+    A line that a crash or a full disk cut off is forgotten, too.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     path = folder / LOG
     if not path.exists():
         return {}
-    rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
     kept = [row for row in rows if row["step"] <= steps]
     _write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept))
     return dict(kept[-1]) if kept else {}

@@ -1,11 +1,11 @@
 """Contrastive training of a CLIP model on image-text pairs.
 
-B images, T texts, D embedding width, S side of a training crop
+B images, T texts, D embedding width, S side of a training crop, L tokens
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import OpenClip, TextEncoder
 from atas_deploy.core.errors import ConfigError, TrainingError
 from atas_deploy.core.hf_tokenizer import Tokenizer
+from atas_deploy.training.contrastive_settings import ContrastiveSettings
+from atas_deploy.training.distributed import SINGLE, Group, keeps_local
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.pairs import Pairs, crop
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
@@ -55,6 +57,30 @@ def contrastive_loss(
     return 0.5 * (soft_cross_entropy(logits, positives) + soft_cross_entropy(logits.T, positives.T))
 
 
+def shared_contrastive_loss(
+    image_features: Tensor, text_features: Tensor, logit_scale: Tensor, *, group: Group
+) -> Tensor:
+    """This process's share of `contrastive_loss` over the pairs of all processes.
+
+    Args:
+        image_features: (B, D), L2-normalised; B may differ between the processes.
+        text_features: (B, D), L2-normalised; row i belongs to image i.
+        logit_scale: factor of the cosines, a scalar.
+        group: the processes.
+
+    Returns:
+        A scalar in float32; its mean over the processes is the loss over all pairs.
+    """
+    images = group.gather_with_gradient(image_features)
+    texts = group.gather_with_gradient(text_features)
+    own = len(image_features)
+    targets = group.start(own) + torch.arange(own, device=images.device)
+    scale = logit_scale.float()
+    loss = F.cross_entropy(scale * cosines(image_features, texts), targets, reduction="sum")
+    loss = loss + F.cross_entropy(scale * cosines(text_features, images), targets, reduction="sum")
+    return 0.5 * loss * group.world / len(images)
+
+
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Products of unit vectors (A, D) and (B, D), (A, B), in float32 under autocast, too."""
     with torch.autocast(a.device.type, enabled=False):
@@ -83,61 +109,65 @@ def lock_image_tower(model: OpenClip, *, locked: bool) -> None:
         parameter.requires_grad_(name == "proj" or not locked)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ContrastiveSettings:
-    """Settings of the method.
+class Towers(nn.Module):
+    """Both towers and the logit scale of a model, in one call; they share the model's weights."""
 
-    Attributes:
-        batch_size: image-text pairs a step.
-        weight_decay: decay of matrices.
-        layer_decay: factor of the learning rate from one image block to the one below it.
-        lock_image: train the text tower and both projections only.
-        crop_scale: smallest part of an image's side that a crop keeps.
-    """
+    def __init__(self, model: OpenClip) -> None:
+        super().__init__()
+        self.visual: nn.Module = model.visual
+        self.text = TextEncoder(model).to(_device(model))
+        self.logit_scale: nn.Parameter = model.logit_scale
 
-    batch_size: int = 64
-    weight_decay: float = 0.1
-    layer_decay: float = 1.0
-    lock_image: bool = False
-    crop_scale: float = 0.9
+    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode images and texts.
 
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot train."""
-        if self.batch_size < 2:
-            raise ConfigError(
-                f"The batch size is {self.batch_size}; contrast needs 2 pairs at least."
-            )
-        if not 0 < self.crop_scale <= 1:
-            raise ConfigError(f"The crop scale is {self.crop_scale}; give a number in (0, 1].")
+        Args:
+            pixels: (B, 3, S, S), normalised.
+            tokens: (T, L) int64.
+
+        Returns:
+            image features (B, D) and text features (T, D), L2-normalised, and the factor of their
+            cosines, a scalar.
+        """
+        image_features = F.normalize(self.visual(pixels).float(), dim=-1)
+        return image_features, encode_texts(self.text, tokens), self.logit_scale.exp()
 
 
 class ContrastiveObjective:
-    """Image-text contrast inside a batch (an `Objective` of the training loop).
+    """Image-text contrast inside the batch of all processes (an `Objective` of the training loop).
 
     Args:
         clip: the model to train, on its device.
         pairs: the data.
         settings: settings of the method.
         seed: seed of the order of the data.
+        group: the processes; each takes its part of a batch of `batch_size` pairs for each.
     """
 
     def __init__(
-        self, clip: ClipModel, pairs: Pairs, settings: ContrastiveSettings, *, seed: int
+        self,
+        clip: ClipModel,
+        pairs: Pairs,
+        settings: ContrastiveSettings,
+        *,
+        seed: int,
+        group: Group = SINGLE,
     ) -> None:
-        if len(pairs) < settings.batch_size:
+        if len(pairs) < settings.batch_size * group.world:
             raise ConfigError(
-                f"The batch size is {settings.batch_size}, but there are only {len(pairs)} images "
-                "with captions; give more images or a smaller --batch-size."
+                f"The batch size is {settings.batch_size * group.world}, but there are only "
+                f"{len(pairs)} images with captions; give more images or a smaller --batch-size."
             )
         self.model: OpenClip = clip.model
-        self.pairs, self.settings, self.seed = pairs, settings, seed
+        self.pairs, self.settings, self.seed, self.group = pairs, settings, seed, group
         self.tokenizer: Tokenizer = clip.tokenizer()
-        self.text = TextEncoder(clip.model).to(_device(clip.model))
         self.mode = str(clip.config["preprocess_cfg"]["resize_mode"])
         self.size: int = clip.model.visual.image_size[0]
         self._mean = torch.tensor(clip.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(clip.std).view(1, 3, 1, 1)
+        self._names: list[str] = []
         lock_image_tower(clip.model, locked=settings.lock_image)
+        self.towers = group.wrap(Towers(clip.model))
 
     def groups(self) -> list[ParameterGroup]:
         """What the optimizer updates."""
@@ -149,33 +179,41 @@ class ContrastiveObjective:
 
     def losses(self, step: int, rng: np.random.Generator) -> Losses:
         """The contrastive loss of one batch."""
-        indices = batch_indices(
-            step, count=len(self.pairs), batch_size=self.settings.batch_size, seed=self.seed
-        )
-        images, captions = self._batch(indices, rng)
+        own, whole = self.settings.batch_size, self.settings.batch_size * self.group.world
+        part = slice(self.group.rank * own, (self.group.rank + 1) * own)
+        indices = batch_indices(step, count=len(self.pairs), batch_size=whole, seed=self.seed)
+        images, captions = self._batch(indices[part], rng.spawn(whole)[part])
         device = _device(self.model)
         tokens = torch.from_numpy(self.tokenizer(captions)).to(device)
-        image_features = F.normalize(self.model.visual(images.to(device)).float(), dim=-1)
-        text_features = encode_texts(self.text, tokens)
-        scale = self.model.logit_scale.exp()
-        return {"loss": contrastive_loss(image_features, text_features, scale)}
+        features = self.towers(images.to(device), tokens)
+        return {"loss": shared_contrastive_loss(*features, group=self.group)}
 
     def after_step(self) -> None:
         """Bound the logit scale."""
         self.model.logit_scale.data.clamp_(0.0, MAX_LOG_SCALE)
 
-    def _batch(self, indices: Sequence[int], rng: np.random.Generator) -> tuple[Tensor, list[str]]:
+    def batch_names(self) -> Sequence[str]:
+        """Images of the last batch in this process."""
+        return self._names
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Inside, gradients are added up in this process only."""
+        return keeps_local(self.towers)
+
+    def _batch(
+        self, indices: Sequence[int], rngs: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, list[str]]:
         """Crops, normalised (B, 3, S, S), and a caption each; unreadable images are left out."""
-        crops, captions = [], []
-        for index in indices:
+        crops, captions, self._names = [], [], []
+        for index, rng in zip(indices, rngs, strict=True):
             image = self.pairs.image(index)
-            choices = self.pairs.captions[index]
-            caption = choices[int(rng.integers(len(choices)))]
             if image is None:
                 continue
+            choices = self.pairs.captions[index]
+            captions.append(choices[int(rng.integers(len(choices)))])
             scale = self.settings.crop_scale
             crops.append(crop(image, rng, size=self.size, scale=scale, mode=self.mode))
-            captions.append(caption)
+            self._names.append(self.pairs.names[index])
         if len(crops) < 2:
             raise TrainingError(
                 f"Hardly any image can be decoded ({len(self.pairs.broken)} failed, such as "

@@ -6,6 +6,15 @@ from typing import TypedDict
 
 from torch import nn
 
+# As open_clip and timm call what lies in front of the blocks, and what is learned as a token.
+_STEM = {"conv1", "class_embedding", "positional_embedding", "ln_pre"} | {
+    "patch_embed",
+    "cls_token",
+    "pos_embed",
+    "norm_pre",
+}
+_TOKENS = ("positional_embedding", "pos_embed", "cls_token", "latent")
+
 
 class ParameterGroup(TypedDict):
     """One group of an optimizer.
@@ -61,14 +70,14 @@ def parameter_groups(
 
 
 def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and not name.endswith("positional_embedding")
+    return parameter.ndim > 1 and not name.endswith(_TOKENS)
 
 
 def _image_depth(name: str) -> int | None:
     """Block number from 1 in the image tower, 0 in front of it, None elsewhere or behind it."""
+    parts = name.removeprefix("visual.").removeprefix("trunk.").split(".")
     if not name.startswith("visual."):
         return None
-    parts = name.split(".")
-    if "resblocks" in parts:
-        return 1 + int(parts[parts.index("resblocks") + 1])
-    return None if parts[1] in {"ln_post", "proj"} else 0
+    for blocks in {"resblocks", "blocks"} & set(parts):
+        return 1 + int(parts[parts.index(blocks) + 1])
+    return 0 if parts[0] in _STEM else None

@@ -1,61 +1,30 @@
-"""One training run as the command line asks for it: data, model, method, loop, model folder."""
+"""One training run: data, model, method, loop, model folder."""
 
-import json
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from atas_deploy import __version__
-from atas_deploy.clip.hub import find_tokenizer
-from atas_deploy.clip.model import (
-    ClipModel,
-    build_model,
-    with_checked_tokenizer,
-    with_preprocessing,
-)
-from atas_deploy.clip.weights import load_model
-from atas_deploy.core.bundle import LICENSE_TEXTS
-from atas_deploy.core.errors import CheckpointError, ConfigError
-from atas_deploy.core.files import atomic_path
-from atas_deploy.models import weights_source
-from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
-from atas_deploy.training.contrastive import (
-    ContrastiveObjective,
-    ContrastiveSettings,
-    count_steps,
-)
-from atas_deploy.training.loop import Hooks, LoopSettings, run
-from atas_deploy.training.pairs import Pairs, open_pairs
+from atas_deploy.core.errors import ConfigError, TrainingError
+from atas_deploy.evaluation.compare import Comparison
+from atas_deploy.runtime.lock import locked
+from atas_deploy.runtime.run_files import RunFiles
+from atas_deploy.training.checkpoint import make_folder
+from atas_deploy.training.distributed import join, leave
+from atas_deploy.training.loop import Hooks, LoopSettings
+from atas_deploy.training.loop import run as run_loop
+from atas_deploy.training.methods import open_data, open_method
+from atas_deploy.training.model_folder import ModelFolder, check_data
+from atas_deploy.training.options import DistillOptions, RunOptions
+from atas_deploy.training.resolve import Run
+from atas_deploy.training.run_check import open_check
+from atas_deploy.training.run_folder import write_run_file
+from atas_deploy.training.start_model import open_device, open_start
+from atas_deploy.training.watch import watching
 
-_INHERITED = ("architecture", "readout", "license", "short_side")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions:
-    """Options of the command; `max_steps` goes before `epochs`."""
-
-    images: Path
-    captions: Path
-    model: str
-    out: Path
-    epochs: float = 1.0
-    max_steps: int | None = None
-    batch_size: int = 64
-    lr: float = 1e-5
-    weight_decay: float = 0.1
-    layer_decay: float = 1.0
-    warmup_steps: int | None = None
-    lock_image: bool = False
-    device: str = "cpu"
-    precision: str = "fp32"
-    seed: int = 0
-    log_every: int = 10
-    save_every: int = 200
-    resume: bool = False
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,108 +34,166 @@ class TrainOutcome:
     Attributes:
         folder: the model folder.
         step: steps taken in all.
-        loss: the loss of the last log row, NaN if there was none.
+        row: the last log row, and the last values of what is not in every row.
+        changes: the last check against the start, by read-out; empty if none was made.
         interrupted: the signal that stopped the run, or None.
         broken: images that could not be read, with the reason.
     """
 
     folder: Path
     step: int
-    loss: float
+    row: Mapping[str, float]
+    changes: Mapping[str, Comparison]
     interrupted: int | None
     broken: Mapping[str, str]
 
 
-def train_contrastive(options: TrainOptions, *, hooks: Hooks | None = None) -> TrainOutcome:
-    """Train a model on image-text pairs and write it as a model folder.
+def train(
+    run: Run,
+    *,
+    folder: Path,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    tell: Tell = lambda _: None,
+) -> TrainOutcome:
+    """Train a model and write it as a model folder.
 
     Args:
-        options: what to do.
+        run: what to do, from `settle`.
+        folder: of the run; becomes the model folder.
+        resume: go on with the run there.
         hooks: called on the way.
+        tell: takes what the user should know, a sentence at a time.
 
     Raises:
-        InputError: images or captions cannot be read.
+        InputError: images, captions or labels cannot be read.
         ConfigError: an option cannot be used.
-        CheckpointError: the model or the run to resume cannot be read, or the folder is taken.
+        CheckpointError: the model or the run to resume cannot be read.
         NonFiniteLossError: training diverged.
+        TrainingError: too many images are broken, or memory ran out.
         OutputError: the folder cannot be written.
     """
-    hooks = hooks or Hooks()
-    device = _check_device(options.device)
-    _check_folder(options)
-    pairs = open_pairs(options.images, options.captions)
-    clip = open_start(options.model, seed=options.seed)
-    clip.model.to(device)
-    method = ContrastiveSettings(
-        batch_size=options.batch_size,
-        weight_decay=options.weight_decay,
-        layer_decay=options.layer_decay,
-        lock_image=options.lock_image,
+    group = join(open_device(run.options.device))
+    with ExitStack() as stack:
+        stack.callback(leave)
+        stack.enter_context(_memory_in_one_sentence())
+        make_folder(folder)
+        if group.rank == 0:
+            stack.enter_context(locked(RunFiles(folder)))
+        data = open_data(run)
+        run = fit_batch(run, count=len(data), world=group.world, tell=tell)
+        settings = loop_settings(run.options, count=len(data), world=group.world)
+        clip = open_start(run.options.model, seed=run.options.seed)
+        clip.model.to(group.device)
+        if resume:
+            check_data(folder, data)
+        method = open_method(run, clip, data, group)
+        stack.callback(method.close)
+        logged: dict[str, float] = {}
+        model_folder = ModelFolder(folder, clip, run, data=data, broken=method.broken)
+        if group.rank == 0:
+            write_run_file(folder, run)
+            hooks = _attend(hooks or Hooks(), model_folder, logged, tell=tell)
+        result = run_loop(
+            method.objective,
+            settings,
+            folder=folder,
+            resume=resume,
+            hooks=hooks,
+            group=group,
+            tensorboard=run.options.tensorboard,
+        )
+        broken = {k: v for part in group.objects(dict(method.broken)) for k, v in part.items()}
+    return TrainOutcome(
+        folder=folder,
+        step=result.step,
+        row={**logged, **result.losses},
+        changes=model_folder.changes,
+        interrupted=result.interrupted,
+        broken=broken,
     )
-    objective = ContrastiveObjective(clip, pairs, method, seed=options.seed)
-    settings = _loop_settings(options, len(pairs))
 
-    _carry_license(clip, options.out)
 
-    def save(step: int) -> None:
-        write_model(options.out, clip, record=_record(options, pairs, clip, step=step))
+def _attend(
+    hooks: Hooks, model_folder: ModelFolder, logged: dict[str, float], *, tell: Tell
+) -> Hooks:
+    """Hooks that also save the model, watch it, and check it on labels if the run asks for it.
+
+    Args:
+        hooks: to be called as before.
+        model_folder: of the run.
+        logged: takes the last value of everything that is logged.
+        tell: takes warnings.
+    """
+    run = model_folder.run
+    check = open_check(model_folder)
+    if check is not None:
+        tell("checking the start on labels")
+        check.start()
+
+    def on_check(step: int) -> Mapping[str, float]:
+        assert check is not None
+        found = check(step)
+        model_folder.changes = check.compare()
+        return found
+
+    def on_log(row: Mapping[str, float]) -> None:
+        logged.update(row)
+        hooks.on_log(row)
+
+    def on_save(step: int) -> None:
+        model_folder.write(step)
         hooks.on_save(step)
 
-    result = run(
-        objective,
-        settings,
-        folder=options.out,
-        resume=options.resume,
-        hooks=replace(hooks, on_save=save),
-    )
-    return TrainOutcome(
-        folder=options.out,
-        step=result.step,
-        loss=result.losses.get("loss", float("nan")),
-        interrupted=result.interrupted,
-        broken=pairs.broken,
-    )
+    attended = replace(hooks, on_check=on_check, on_log=on_log, on_save=on_save)
+    if not isinstance(run.options, DistillOptions):
+        return attended
+    kind = run.options.on_collapse
+    return watching(attended, folder=model_folder.folder, tell=tell, on_collapse=kind)
 
 
-def open_start(source: str, *, seed: int) -> ClipModel:
-    """Load the model to start from: a name, a folder or a configuration file.
+def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) -> Run:
+    """Make the batch no larger than the data, so that no image is twice in it.
 
-    A configuration gives random weights; its tokenizer lies beside it or is the one it names.
+    Args:
+        run: what is settled.
+        count: images.
+        world: processes.
+        tell: told when the default is too large.
 
     Raises:
-        ConfigError: the source is unknown or not supported.
-        CheckpointError: it cannot be read.
+        ConfigError: the batch size was asked for and is too large, or there are too few images.
     """
-    path = Path(source)
-    if path.suffix != ".json":
-        return load_model(weights_source(source))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        config = with_preprocessing({**content, "model_cfg": content["model_cfg"]})
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CheckpointError(
-            f"{path} is not an open_clip configuration ({exc}); it needs model_cfg with embed_dim, "
-            "vision_cfg and text_cfg."
-        ) from exc
-    torch.manual_seed(seed)
-    clip = ClipModel(
-        model=build_model(config),
-        config=config,
-        name=path.parent.name,
-        tokenizer_file=find_tokenizer(config, path.parent),
-    )
-    return with_checked_tokenizer(clip)
+    asked, most = run.options.batch_size, count // world
+    if asked <= most:
+        return run
+    if "batch_size" in run.said or most == 0:
+        of = f" in each of {world} processes" if world > 1 else ""
+        raise ConfigError(
+            f"The batch size is {asked}{of}, but there are only {count} images; give more images "
+            "or a smaller --batch-size."
+        )
+    tell(f"batch size {most}, as there are only {count} images")
+    return run.with_batch_size(most)
 
 
-def _loop_settings(options: TrainOptions, count: int) -> LoopSettings:
-    steps = options.max_steps or count_steps(
-        count=count, batch_size=options.batch_size, epochs=options.epochs
-    )
+def loop_settings(options: RunOptions, *, count: int, world: int) -> LoopSettings:
+    """How the loop optimises.
+
+    Args:
+        options: of the run.
+        count: images.
+        world: processes.
+    """
+    images = options.batch_size * options.accumulate * world
+    steps = options.max_steps or max(1, round(options.epochs * count / images))
     warmup = steps // 10 if options.warmup_steps is None else options.warmup_steps
     return LoopSettings(
         steps=steps,
         learning_rate=options.lr,
         warmup_steps=warmup,
+        accumulate=options.accumulate,
+        check_every=options.check_every or (0 if options.check_images is None else steps),
         precision=options.precision,
         seed=options.seed,
         log_every=options.log_every,
@@ -174,69 +201,17 @@ def _loop_settings(options: TrainOptions, count: int) -> LoopSettings:
     )
 
 
-def _check_device(name: str) -> torch.device:
-    """The device, if it is there.
+@contextmanager
+def _memory_in_one_sentence() -> Iterator[None]:
+    """Say what helps when the device has too little memory.
 
     Raises:
-        ConfigError: it is unknown or missing.
+        TrainingError: it has.
     """
     try:
-        device = torch.device(name)
-    except RuntimeError as exc:
-        raise ConfigError(f'Device "{name}" is unknown; choose cpu, cuda or cuda:N.') from exc
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f'Device "{name}" is not there: PyTorch sees {torch.cuda.device_count()} GPUs; use '
-            "--device cpu or install a CUDA build of PyTorch."
-        )
-    if device.type not in {"cpu", "cuda"}:
-        raise ConfigError(f'Device "{name}" is not supported; choose cpu, cuda or cuda:N.')
-    return device
-
-
-def _check_folder(options: TrainOptions) -> None:
-    """Refuse to overwrite a run by accident.
-
-    Raises:
-        CheckpointError: the folder holds a run and `resume` is not asked for.
-    """
-    make_folder(options.out)
-    if (options.out / CHECKPOINT).exists() and not options.resume:
-        raise CheckpointError(
-            f"{options.out} holds a run already; go on with it by --resume, or choose another "
-            "folder."
-        )
-
-
-def _carry_license(clip: ClipModel, out: Path) -> None:
-    """Copy the licence texts of the weights that training starts from: they bind what comes out."""
-    for pattern in LICENSE_TEXTS:
-        for text in clip.folder.glob(pattern) if clip.folder else ():
-            with atomic_path(out / text.name) as part:
-                shutil.copyfile(text, part)
-
-
-def _record(options: TrainOptions, pairs: Pairs, clip: ClipModel, *, step: int) -> dict[str, Any]:
-    """Content of training.json."""
-    settings = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(options).items()
-        if key not in {"resume", "out"}
-    }
-    inherited = {key: clip.record[key] for key in _INHERITED if key in clip.record}
-    return {
-        "name": options.out.resolve().name,
-        **inherited,
-        "method": "contrastive",
-        "version": __version__,
-        "torch": torch.__version__,
-        "step": step,
-        "options": settings,
-        "start": {"name": clip.name, **clip.record},
-        "data": {
-            "images": len(pairs),
-            "captions": sum(len(texts) for texts in pairs.captions),
-            "captions_without_image": len(pairs.missing),
-            "unreadable": sorted(pairs.broken),
-        },
-    }
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise TrainingError(
+            "The GPU has too little memory; give a smaller --batch-size (with --accumulate the "
+            "steps stay as large), a smaller --size, --precision bf16 or --grad-checkpointing."
+        ) from exc

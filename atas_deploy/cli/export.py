@@ -76,8 +76,9 @@ def run_export(
     from atas_deploy.models import weights_source
 
     with needs_extra():
+        from atas_deploy.clip.manifest import encoder_settings
         from atas_deploy.clip.weights import load_model
-        from atas_deploy.export.bundle import encoder_settings, export_bundle
+        from atas_deploy.export.bundle import export_bundle
         from atas_deploy.export.storage import round_weights
     loaded = load_model(weights_source(model))
     if fp16_weights:

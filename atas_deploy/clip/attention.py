@@ -3,7 +3,7 @@
 B batch, T tokens, K heads, E width of a head, V width of a token (K * E = V, as a rule)
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +32,12 @@ class Block(Protocol):
     """A transformer block: tokens + output(attention), then + MLP.
 
     Every family of towers has its own, see `atas_deploy.clip.blocks`.
+
+    Attributes:
+        block: the tower's module.
     """
+
+    block: Any
 
     def project(self, tokens: Tensor, rotary: Rotary | None = None) -> Heads:
         """Normalise (B, T, V) tokens and project them; rotate q and k of the last N tokens."""

@@ -6,6 +6,7 @@ training did; of an animation or a multi-page file the first picture counts. A d
 error: nothing is ever filled in with grey.
 """
 
+import io
 import stat
 import threading
 import warnings
@@ -43,6 +44,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _FULL_16_BIT = 65_535
+_File = Path | io.BytesIO
 _BAND_PIXELS = 1 << 22
 
 
@@ -60,24 +62,36 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray
         InputError: If the file is missing, empty, unreadable, too large, damaged or no image.
     """
     path = Path(path)
-    with _open(path, max_pixels=max_pixels) as image:
-        try:
-            with _pillow_muted:
-                image.load()
-                upright = _upright(image)
-            return _to_array(upright)
-        except MemoryError as error:
-            raise _no_memory(path) from error
-        except Exception as error:  # damaged data makes Pillow's decoders raise almost anything
-            raise InputError(
-                f"{path} is damaged or cut off ({error}): copy it again or leave it out"
-            ) from error
+    check_readable(path, kind="an image")
+    return _read(path, str(path), max_pixels=max_pixels)
+
+
+def decode_image(
+    content: bytes, *, name: str, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """Decode an image that was read from elsewhere, such as a tar file, as `read_image` does.
+
+    Args:
+        content: What its file holds.
+        name: What messages call it.
+        max_pixels: See `read_image`.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous and writable.
+
+    Raises:
+        InputError: If it is empty, too large, damaged or no image.
+    """
+    if not content:
+        raise InputError(f"{name} is empty (0 bytes), expected an image: copy it again")
+    return _read(io.BytesIO(content), name, max_pixels=max_pixels)
 
 
 def is_image(path: Path) -> bool:
     """Tell from its first bytes whether Pillow takes a file for an image."""
     try:
-        with _open(path, max_pixels=MAX_PIXELS):
+        check_readable(path, kind="an image")
+        with _open(path, str(path), max_pixels=MAX_PIXELS):
             return True
     except InputError:
         return False
@@ -116,25 +130,39 @@ def check_readable(path: Path, *, kind: str) -> None:
         raise InputError(f"{path} is empty (0 bytes), expected {kind}: copy it again")
 
 
+def _read(file: _File, name: str, *, max_pixels: int) -> npt.NDArray[np.uint8]:
+    with _open(file, name, max_pixels=max_pixels) as image:
+        try:
+            with _pillow_muted:
+                image.load()
+                upright = _upright(image)
+            return _to_array(upright)
+        except MemoryError as error:
+            raise _no_memory(name) from error
+        except Exception as error:  # damaged data makes Pillow's decoders raise almost anything
+            raise InputError(
+                f"{name} is damaged or cut off ({error}): copy it again or leave it out"
+            ) from error
+
+
 @contextmanager
-def _open(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
+def _open(file: _File, name: str, *, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image and check its size; its pixels are not decoded yet."""
-    check_readable(path, kind="an image")
     max_pixels = min(max_pixels, MAX_PIXELS)
     try:
         with _pillow_muted:
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError as error:
-        raise _unidentified(path) from error
+        raise _unidentified(file, name) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, max_pixels=max_pixels) from error
+        raise _too_large(name, max_pixels=max_pixels) from error
     except MemoryError as error:
-        raise _no_memory(path) from error
-    except Exception as error:  # a damaged header, see read_image
-        raise InputError(f"{path} is damaged ({error}): copy it again or leave it out") from error
+        raise _no_memory(name) from error
+    except Exception as error:  # a damaged header, see _read
+        raise InputError(f"{name} is damaged ({error}): copy it again or leave it out") from error
     with image:
         if _pixels_to_decode(image) > max_pixels:
-            raise _too_large(path, max_pixels=max_pixels)
+            raise _too_large(name, max_pixels=max_pixels)
         yield image
 
 
@@ -178,25 +206,25 @@ class _PillowMuted:
 _pillow_muted = _PillowMuted()
 
 
-def _unidentified(path: Path) -> InputError:
-    with path.open("rb") as file:
-        brand = _BRANDS.get(file.read(12)[8:])
+def _unidentified(file: _File, name: str) -> InputError:
+    with file.open("rb") if isinstance(file, Path) else io.BytesIO(file.getvalue()) as opened:
+        brand = _BRANDS.get(opened.read(12)[8:])
     if brand == "AVIF" and features.check("avif"):
-        return InputError(f"{path} is a damaged AVIF image: copy it again or leave it out")
+        return InputError(f"{name} is a damaged AVIF image: copy it again or leave it out")
     what = f"{brand}, which cannot be" if brand else "not an image that can be"
-    return InputError(f"{path} is {what} read here: convert it to PNG or JPEG")
+    return InputError(f"{name} is {what} read here: convert it to PNG or JPEG")
 
 
-def _too_large(path: Path, *, max_pixels: int) -> InputError:
+def _too_large(name: str, *, max_pixels: int) -> InputError:
     return InputError(
-        f"{path} has more than {max_pixels / 1e6:g} million pixels, the limit: "
+        f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit: "
         "scale it down or cut it into pieces"
     )
 
 
-def _no_memory(path: Path) -> InputError:
+def _no_memory(name: str) -> InputError:
     return InputError(
-        f"{path} does not fit in memory: scale it down, cut it into pieces or free some memory"
+        f"{name} does not fit in memory: scale it down, cut it into pieces or free some memory"
     )
 
 

@@ -1,22 +1,36 @@
 """Pictures by name, in a folder or in a tar file."""
 
-import io
 import os
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from atas_deploy.core.errors import InputError
-from atas_deploy.media.images import read_image
+from atas_deploy.media.images import decode_image, read_image
 
 Pixels = npt.NDArray[np.uint8]
 _Load = Callable[[], Pixels]
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class Member(NamedTuple):
+    """A file in a tar file.
+
+    Attributes:
+        name: its path in it.
+        start: where its content begins, in bytes.
+        size: how many bytes it has.
+    """
+
+    name: str
+    start: int
+    size: int
 
 
 class StoredPictures:
@@ -85,27 +99,57 @@ def _in_folder(folder: Path) -> dict[str, _Load]:
     return {path.relative_to(folder).as_posix(): partial(read_image, path) for path in files}
 
 
-def _in_tar(path: Path) -> dict[str, _Load]:
-    """Files in an uncompressed tar file, read at their offsets; of one path the last counts."""
+def tar_members(path: Path) -> Iterator[Member]:
+    """List the files in an uncompressed tar file, in one pass over its headers.
+
+    Raises:
+        InputError: it is missing, compressed, damaged, cut off or no tar file.
+    """
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if member.isfile()]
+        with path.open("rb") as file:
+            _check_unpacked(path, file)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would only grow
+                    if member.isfile():
+                        name = member.name.removeprefix("./")
+                        yield Member(name, member.offset_data, member.size)
+                if os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset).strip(b"\0"):
+                    raise tarfile.ReadError(f"damaged header at byte {tar.offset}")
     except (OSError, tarfile.TarError) as exc:
         raise InputError(
-            f"{path} cannot be read as an uncompressed tar file ({exc}); unpack it into a folder."
+            f"{path} cannot be read as an uncompressed tar file ({exc}); copy it again, or unpack "
+            "it into a folder."
         ) from exc
-    return {
-        member.name.removeprefix("./"): partial(_read_member, path, member) for member in members
-    }
 
 
-def _read_member(path: Path, member: tarfile.TarInfo) -> Pixels:
-    with path.open("rb") as file:
-        content = os.pread(file.fileno(), member.size, member.offset_data)
+def read_member(path: Path, member: Member) -> Pixels:
+    """Decode a picture in a tar file: (H, W, 3) uint8 RGB, see `read_image`.
+
+    Raises:
+        InputError: the tar file cannot be read, or the member is no picture.
+    """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+        with path.open("rb") as file:
+            content = os.pread(file.fileno(), member.size, member.start)
+    except OSError as exc:
         raise InputError(
-            f"{member.name} in {path} is not an image that can be read; replace or remove it."
+            f"{path} cannot be read ({exc.strerror}), expected a tar file: check the path and its "
+            "permissions."
         ) from exc
+    return decode_image(content, name=f"{path}:{member.name}")
+
+
+def _check_unpacked(path: Path, file: BinaryIO) -> None:
+    head = os.pread(file.fileno(), 5, 0)
+    for magic, kind in _PACKED.items():
+        if head.startswith(magic):
+            raise InputError(
+                f"{path} is compressed ({kind}), expected an uncompressed tar file, whose members "
+                "can be read one by one; unpack it."
+            )
+
+
+def _in_tar(path: Path) -> dict[str, _Load]:
+    """Files in an uncompressed tar file, read at their offsets; of one path the last counts."""
+    return {member.name: partial(read_member, path, member) for member in tar_members(path)}

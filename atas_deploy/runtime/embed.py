@@ -72,23 +72,39 @@ class ImageEmbedder:
             yield from self._backend.encode_images(np.stack(batch)).image
 
     def fit_image(self, image: Image) -> Image:
-        """Fit (H, W, 3) uint8 to (S, S, 3): area average to shrink, bicubic to enlarge."""
-        height, width = image.shape[:2]
-        if self.fit == "shortest":
-            side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            image = image[top : top + side, left : left + side]
-        if self.fit != "longest":
-            return resize_image(image, (self.size, self.size))
-        scale = self.size / max(height, width)
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        return self._padded(resize_image(image, size))
+        """Fit (H, W, 3) uint8 to (S, S, 3), see `fit_square`."""
+        return fit_square(image, self.size, fit=self.fit, fill=self._fill)
 
-    def _padded(self, image: Image) -> Image:
-        """Put an image in the middle of the square."""
-        square = np.empty((self.size, self.size, 3), np.uint8)
-        square[:] = self._fill
-        height, width = image.shape[:2]
-        top, left = (self.size - height) // 2, (self.size - width) // 2
-        square[top : top + height, left : left + width] = image
-        return square
+
+def fit_square(image: Image, side: int, *, fit: str, fill: npt.ArrayLike) -> Image:
+    """Fit a picture to a square: area average to shrink, bicubic to enlarge.
+
+    Args:
+        image: (H, W, 3) uint8.
+        side: S.
+        fit: one of `FITS`, see `ImageEmbedder`.
+        fill: colour beside it if `fit` is "longest", (3,) uint8.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    height, width = image.shape[:2]
+    if fit == "shortest":
+        kept = min(height, width)
+        top, left = (height - kept) // 2, (width - kept) // 2
+        image = image[top : top + kept, left : left + kept]
+    if fit != "longest":
+        return resize_image(image, (side, side))
+    scale = side / max(height, width)
+    resized = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+    return _padded(resized, side, fill)
+
+
+def _padded(image: Image, side: int, fill: npt.ArrayLike) -> Image:
+    """Put an image in the middle of a square."""
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = fill
+    height, width = image.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square

@@ -6,6 +6,7 @@ from pathlib import Path
 from atas_deploy.backends.base import Backend
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.core.bundle import Bundle
+from atas_deploy.core.errors import ConfigError
 from atas_deploy.models import open_model
 from atas_deploy.runtime.embed import ImageEmbedder
 from atas_deploy.runtime.encode import ImageEncoder
@@ -24,8 +25,8 @@ class Encoders:
         model: name, bundle folder, model folder, checkpoint or open bundle; see
             `atas_deploy.models.open_model`.
         readout: how dense features are read; None = the bundle's own.
-        backend: "ort".
-        device: "cpu", "cuda" or "cuda:N".
+        backend: "ort", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
         batch_size: images, windows or crops encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -46,7 +47,7 @@ class Encoders:
         model: str | Path | Bundle = "atas-tiny",
         *,
         readout: str | None = None,
-        backend: str = "ort",
+        backend: str | Backend = "ort",
         device: str = "cpu",
         batch_size: int = 1,
         cache: bool = True,
@@ -54,9 +55,15 @@ class Encoders:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         check_engine(backend, device)
+        if not isinstance(backend, str) and not isinstance(model, Bundle):
+            raise ConfigError(
+                f'Got a ready engine for the model "{model}"; give the open bundle that it runs.'
+            )
         self.batch_size = check_batch_size(batch_size)
         self.bundle = open_model(model, readout=readout, tell=tell)
-        self.backend: Backend = BACKENDS[backend](self.bundle, device=device)
+        self.backend: Backend = (
+            BACKENDS[backend](self.bundle, device=device) if isinstance(backend, str) else backend
+        )
         self._store = TextStore(self.bundle) if cache else None
         self._progress = progress
 
@@ -131,12 +138,13 @@ class Encoders:
         return self._store.problem if self._store else None
 
 
-def check_engine(backend: str, device: str) -> None:
-    """Refuse an engine or a device before a model is exported for it.
+def check_engine(backend: str | Backend, device: str) -> None:
+    """Refuse an engine or a device before a model is exported for it; one that is ready is known.
 
     Raises:
         ConfigError: there is no such engine, or the device is none of its.
         BackendUnavailableError: it is not installed, or the device is missing.
     """
-    check_choice("backend", backend, BACKENDS)
-    BACKENDS[backend].check_device(device)
+    if isinstance(backend, str):
+        check_choice("backend", backend, BACKENDS)
+        BACKENDS[backend].check_device(device)

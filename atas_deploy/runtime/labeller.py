@@ -35,7 +35,7 @@ class Labeller:
         classes: str | Sequence[str],
         *,
         protocol: Protocol,
-        backend: str,
+        backend: str | Backend,
         device: str,
         batch_size: int,
         cache: bool,

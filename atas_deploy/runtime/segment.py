@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from atas_deploy.backends.base import Backend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.presets import choose_protocol
@@ -55,8 +56,8 @@ class Segmenter(Labeller):
         refine: "none" (the default), or "pamr" to pull masks to the edges of the picture; slow with
             many words.
         logit_scale: factor on cosine similarities; None = the model's own.
-        backend: "ort".
-        device: "cpu", "cuda" or "cuda:N".
+        backend: "ort", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
         batch_size: images or windows encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -93,7 +94,7 @@ class Segmenter(Labeller):
         merge: str | None = None,
         refine: str | None = None,
         logit_scale: float | None = None,
-        backend: str = "ort",
+        backend: str | Backend = "ort",
         device: str = "cpu",
         batch_size: int = 1,
         cache: bool = True,

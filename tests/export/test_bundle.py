@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from atas_deploy.backends.ort import OrtBackend
+from atas_deploy.clip.manifest import encoder_settings
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import load_model
 from atas_deploy.core.bundle import IMAGE_DATA, Bundle, FileRecord, record_files
@@ -20,7 +21,7 @@ from atas_deploy.core.errors import (
     ParityError,
 )
 from atas_deploy.export import bundle as exporter
-from atas_deploy.export.bundle import _manifest, build_towers, encoder_settings, export_bundle
+from atas_deploy.export.bundle import _manifest, build_towers, export_bundle
 
 OLD_MANIFEST = '{"format": "atas-deploy-bundle", "format_version": 0}'
 

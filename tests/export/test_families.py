@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from atas_deploy.clip.model import build_model
+from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.export.to_onnx import ImageGraph, image_to_onnx
+from atas_deploy.export.to_onnx import image_to_onnx
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sclip": {"readout": "sclip"},

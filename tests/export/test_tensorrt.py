@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from atas_deploy.clip.model import build_model
+from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.export.storage import store_weights
-from atas_deploy.export.to_onnx import ImageGraph, image_to_onnx
+from atas_deploy.export.to_onnx import image_to_onnx
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import AvifImagePlugin, Image, ImageOps, features
 
 from atas_deploy.core.errors import InputError
-from atas_deploy.media.images import MAX_PIXELS, is_image, read_image
+from atas_deploy.media.images import MAX_PIXELS, decode_image, is_image, read_image
 
 FORMATS = ["png", "jpg", "bmp", "tiff", "webp", "gif"]
 AVIF = ["avif"] if features.check("avif") else []
@@ -217,6 +217,33 @@ def test_truncated_files_are_errors(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"damaged"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_content_is_decoded_as_a_file_is(tmp_path: Path, suffix: str) -> None:
+    """Whatever the format."""
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise(200, 200)).save(path)
+    content = path.read_bytes()
+    image = decode_image(content, name="b")
+    np.testing.assert_array_equal(image, read_image(path))
+    assert image.flags.writeable
+    with pytest.raises(InputError, match=r"^b is damaged"):
+        decode_image(content[: len(content) // 2], name="b")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello", "not an image that can be read here: convert"),
+        (b"\0\0\0\x1cftypheic" + bytes(100), "HEIC, which cannot"),
+    ],
+)
+def test_content_that_is_no_image_is_named(content: bytes, reason: str) -> None:
+    """As the caller calls it."""
+    with pytest.raises(InputError, match=rf"^s\.tar:a\.png is {reason}"):
+        decode_image(content, name="s.tar:a.png")
 
 
 def test_missing_file(tmp_path: Path) -> None:

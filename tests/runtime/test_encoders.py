@@ -63,6 +63,19 @@ def test_settings_that_cannot_be_used_are_refused(setting: dict[str, object]) ->
     assert "no-such-model" not in str(caught.value)
 
 
+def test_a_ready_engine_is_used_as_it_is(encoders: Encoders) -> None:
+    """With the bundle that it runs; its device is its own."""
+    ready = Encoders(encoders.bundle, backend=encoders.backend, device="cuda:7", cache=False)
+    assert ready.backend is encoders.backend
+    assert ready.bundle is encoders.bundle
+
+
+def test_a_ready_engine_without_its_bundle_is_refused(encoders: Encoders) -> None:
+    """A name could mean another model."""
+    with pytest.raises(ConfigError, match="open bundle that it runs"):
+        Encoders("atas-tiny", backend=encoders.backend)
+
+
 @pytest.mark.parametrize("side", [3, 0, -5, 96.5, True])
 def test_short_side_that_cannot_be_used_is_refused(encoders: Encoders, side: float) -> None:
     """Less than a cell, or no whole number above 0; 0 is not the model's own."""

@@ -1,7 +1,12 @@
 """A tiny model and tiny data for training tests."""
 
 import csv
+import multiprocessing
+import pickle
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +70,43 @@ def captions_file(tmp_path: Path) -> Path:
             colour = list(COLOURS)[i % 3]
             writer.writerows([[f"{i:02d}.png", f"a {colour} wall"], [f"{i:02d}.png", colour]])
     return path
+
+
+@pytest.fixture
+def in_two_processes(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[Any]]:
+    """Call a function of the test's file in two processes that torch.distributed joins by gloo.
+
+    `in_two_processes(function, *arguments)` calls `function(group, *arguments)` in each, and gives
+    what they return or raise. They are forked from a server that has imported torch already.
+    """
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    import rank_process
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rank_process", "atas_deploy.training.methods"])
+
+    def call(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        pipes, processes = [], []
+        for rank in range(2):
+            ours, theirs = context.Pipe(duplex=False)
+            given = pickle.dumps(arguments)
+            job = (rank, port, request.path, function.__name__, given, theirs)
+            process = context.Process(target=rank_process.start, args=job)
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        try:
+            assert all(pipe.poll(300) for pipe in pipes), "a process hangs"
+            return [pickle.loads(pipe.recv_bytes()) for pipe in pipes]
+        finally:
+            for process in processes:
+                process.join(10)
+                process.kill()
+
+    return call

@@ -1,7 +1,11 @@
 """The contrastive loss and its objective."""
 
+import copy
 import math
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +23,13 @@ from atas_deploy.training.contrastive import (
     batch_indices,
     contrastive_loss,
     encode_texts,
+    shared_contrastive_loss,
 )
+from atas_deploy.training.distributed import SINGLE, Group
+from atas_deploy.training.loop import Hooks, LoopSettings, run
 from atas_deploy.training.pairs import open_pairs
+
+Call = Callable[..., list[Any]]
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
@@ -133,3 +142,70 @@ def test_unreadable_images_leave_the_batch(
         path.write_bytes(b"")
     with pytest.raises(TrainingError, match="12 failed"):
         objective.losses(0, np.random.default_rng(0))
+
+
+def share(group: Group) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and gradient of a process that has three of four pairs, or the last one."""
+    rows = slice(0, 3) if group.rank == 0 else slice(3, 4)
+    images, scale = unit(4, 0)[rows].requires_grad_(), torch.tensor(7.0)
+    loss = shared_contrastive_loss(images, unit(4, 1)[rows], scale, group=group)
+    loss.backward()
+    assert images.grad is not None
+    return loss.detach(), images.grad
+
+
+def test_shares_of_processes_make_the_loss_of_all_pairs(in_two_processes: Call) -> None:
+    """Their mean is the loss of four pairs, and so are their gradients, in unequal parts, too."""
+    images = unit(4, 0).requires_grad_()
+    whole = contrastive_loss(images, unit(4, 1), torch.tensor(7.0))
+    whole.backward()
+    (first, gradient), (second, rest) = in_two_processes(share)
+    torch.testing.assert_close((first + second) / 2, whole.detach())
+    torch.testing.assert_close(torch.cat([gradient, rest]) / 2, images.grad)
+
+
+def train(
+    group: Group, clip: ClipModel, images: Path, captions: Path, out: Path, stop: int = 0
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Weights and last loss after four steps of two batches of six pairs, or fewer steps."""
+    settings = ContrastiveSettings(batch_size=6 // group.world)
+    pairs = open_pairs(images, captions)
+    objective = ContrastiveObjective(clip, pairs, settings, seed=0, group=group)
+    loop = LoopSettings(steps=4, learning_rate=1e-3, accumulate=2, log_every=1)
+    count = iter(range(1, 5))
+    hooks = Hooks(on_step=lambda: signal.raise_signal(15) if next(count) == stop else None)
+    resume = (out / "checkpoint.pt").exists()
+    result = run(objective, loop, folder=out, group=group, resume=resume, hooks=hooks)
+    return clip.model.state_dict(), result.losses["loss"]
+
+
+def test_two_processes_train_as_one(
+    in_two_processes: Call,
+    tiny_clip: ClipModel,
+    photo_folder: Path,
+    captions_file: Path,
+    tmp_path: Path,
+) -> None:
+    """Two processes with half of each batch end with the weights of one with all of it."""
+    before = {name: tensor.clone() for name, tensor in tiny_clip.model.state_dict().items()}
+    data = tiny_clip, photo_folder, captions_file
+    results = in_two_processes(train, *data, tmp_path / "two")
+    expected, loss = train(SINGLE, *data, tmp_path / "one")
+    assert not torch.equal(expected["text_projection"], before["text_projection"])
+    for weights, other in results:
+        torch.testing.assert_close(weights, expected, atol=1e-4, rtol=0)
+        assert other == pytest.approx(loss, abs=1e-4)
+
+
+def test_a_stopped_run_resumes_exactly(
+    tiny_clip: ClipModel, photo_folder: Path, captions_file: Path, tmp_path: Path
+) -> None:
+    """Stopped after three steps and resumed from other weights, it ends as an unbroken run."""
+    first = copy.deepcopy(tiny_clip)
+    second = copy.deepcopy(tiny_clip)
+    whole, _ = train(SINGLE, tiny_clip, photo_folder, captions_file, tmp_path / "whole")
+    train(SINGLE, first, photo_folder, captions_file, tmp_path / "stopped", stop=3)
+    for parameter in second.model.parameters():
+        parameter.data.zero_()
+    again, _ = train(SINGLE, second, photo_folder, captions_file, tmp_path / "stopped")
+    assert all(torch.equal(whole[name], tensor) for name, tensor in again.items())

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,18 @@ from torch import Tensor, nn
 
 from atas_deploy.core.errors import CheckpointError, ConfigError, NonFiniteLossError
 from atas_deploy.training.checkpoint import CHECKPOINT, LOG
-from atas_deploy.training.loop import Hooks, LoopSettings, run
+from atas_deploy.training.loop import Hooks, LocalObjective, LoopSettings, run
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
 
 
-class Regression:
-    """Fits a line to noise drawn anew each step."""
+class Regression(LocalObjective):
+    """Fits a line to noise drawn anew each batch."""
 
     def __init__(self, poison: int | None = None) -> None:
         torch.manual_seed(0)
         self.model: nn.Module = nn.Linear(3, 1)
         self.poison = poison
+        self.step = 0
 
     def groups(self) -> list[ParameterGroup]:
         """All parameters."""
@@ -30,12 +32,14 @@ class Regression:
 
     def losses(self, step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Squared distance to the sum of the inputs; infinite at the poisoned step."""
+        self.step = step
         x = torch.from_numpy(rng.normal(size=(8, 3))).float()
         loss = (self.model(x) - x.sum(1, keepdim=True)).square().mean()
         return {"loss": loss * torch.inf if step == self.poison else loss}
 
-    def after_step(self) -> None:
-        """Nothing to bound."""
+    def batch_names(self) -> Sequence[str]:
+        """Eight made-up files."""
+        return [f"{self.step}-{i}.jpg" for i in range(8)]
 
 
 def settings(**changes: object) -> LoopSettings:
@@ -64,14 +68,43 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stop", [4, 5, 7])
-def test_a_stopped_run_resumes_exactly(tmp_path: Path, number: int, stop: int) -> None:
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_stopped_run_resumes_exactly(
+    tmp_path: Path, number: int, stop: int, accumulate: int
+) -> None:
     """Stopped by a signal and resumed, it ends with the very weights of an unbroken run."""
     whole, first, second = Regression(), Regression(), Regression()
-    run(whole, settings(), folder=tmp_path / "whole")
-    stopped = run(first, settings(), folder=tmp_path / "a", hooks=stop_at(stop, number))
+    own = settings(accumulate=accumulate)
+    run(whole, own, folder=tmp_path / "whole")
+    stopped = run(first, own, folder=tmp_path / "a", hooks=stop_at(stop, number))
     assert (stopped.step, stopped.interrupted) == (stop, number)
-    assert run(second, settings(), folder=tmp_path / "a", resume=True).interrupted is None
+    assert run(second, own, folder=tmp_path / "a", resume=True).interrupted is None
     assert torch.equal(weights(whole), weights(second))
+
+
+def test_accumulated_gradients_are_averaged(tmp_path: Path) -> None:
+    """One step of two batches goes along the mean of the gradients of both."""
+    trained, twin = Regression(), Regression()
+    run(trained, settings(steps=1, accumulate=2, warmup_steps=0), folder=tmp_path)
+    losses = [twin.losses(i, np.random.default_rng((0, i)))["loss"] for i in range(2)]
+    sum(losses).backward()
+    optimizer = torch.optim.AdamW(twin.groups(), lr=0.1, betas=(0.9, 0.98), eps=1e-6)
+    for parameter in twin.model.parameters():
+        parameter.grad /= 2
+    torch.nn.utils.clip_grad_norm_(twin.model.parameters(), 1.0)
+    optimizer.step()
+    torch.testing.assert_close(weights(trained), weights(twin))
+
+
+def test_accumulated_batches_are_all_logged(tmp_path: Path) -> None:
+    """A row's loss is the mean over all batches, and each image counts for the speed."""
+    rows: list[Mapping[str, float]] = []
+    trained, twin = Regression(), Regression()
+    own = settings(steps=1, accumulate=2, learning_rate=1e-9)
+    run(trained, own, folder=tmp_path, hooks=Hooks(on_log=rows.append))
+    losses = [twin.losses(i, np.random.default_rng((0, i)))["loss"] for i in range(2)]
+    assert rows[0]["loss"] == pytest.approx(sum(losses).item() / 2, abs=1e-5)
+    assert rows[0]["images_per_second"] > 0
 
 
 def test_signals_work_as_before_afterwards(tmp_path: Path) -> None:
@@ -83,11 +116,80 @@ def test_signals_work_as_before_afterwards(tmp_path: Path) -> None:
 
 def test_an_infinite_loss_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     """The last good checkpoint stays as it was."""
-    with pytest.raises(NonFiniteLossError, match="inf at step 8"):
+    with pytest.raises(NonFiniteLossError, match="inf at step 8") as error:
         run(Regression(poison=7), settings(), folder=tmp_path)
+    assert "7-0.jpg, 7-1.jpg, 7-2.jpg, 7-3.jpg, 7-4.jpg and 3 more" in str(error.value)
+    assert f"step 5 in {tmp_path}" in str(error.value)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     assert state["step"] == 5
     assert all(torch.isfinite(t).all() for t in state["model"].values())
+
+
+def test_only_the_bad_batch_of_a_step_is_named(tmp_path: Path) -> None:
+    """Of two accumulated batches the second is infinite; nothing has been saved yet."""
+    with pytest.raises(NonFiniteLossError, match="no checkpoint") as error:
+        run(Regression(poison=3), settings(accumulate=2), folder=tmp_path)
+    assert "at step 2 (files 3-0.jpg" in str(error.value)
+    assert "2-0.jpg" not in str(error.value)
+
+
+class SteepRegression(Regression):
+    """Its loss is finite throughout, its gradient is not from batch 6 on."""
+
+    def losses(self, step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The square root of nothing is flat on one side only."""
+        loss = super().losses(step, rng)["loss"]
+        return {"loss": loss + (0 * loss).sqrt() if step >= 6 else loss}
+
+
+def test_an_infinite_gradient_stops_the_run(tmp_path: Path) -> None:
+    """The loss is finite, but the weights would not stay so."""
+    with pytest.raises(NonFiniteLossError, match=r"gradient became nan at step 7 \(files 6-0"):
+        run(SteepRegression(), settings(), folder=tmp_path)
+
+
+class Checked(Regression):
+    """Tells how it is checked."""
+
+    def check(self, step: int) -> dict[str, float]:
+        """A value, and whether the model was in eval mode."""
+        return {"checked": step, "training": float(self.model.training)}
+
+
+def test_checks_go_into_the_row_of_their_step(tmp_path: Path) -> None:
+    """Every fifth step and at the end, in eval mode; training goes on in training mode."""
+    objective = Checked()
+    modes: list[bool] = []
+    hooks = Hooks(on_check=objective.check, on_step=lambda: modes.append(objective.model.training))
+    run(objective, settings(log_every=6, check_every=5), folder=tmp_path, hooks=hooks)
+    rows = [json.loads(row) for row in (tmp_path / LOG).read_text().splitlines()]
+    assert [(row["step"], row.get("checked")) for row in rows] == [
+        (5, 5),
+        (6, None),
+        (10, 10),
+        (12, 12),
+    ]
+    assert {row["training"] for row in rows if "training" in row} == {0.0}
+    assert all(modes)
+
+
+def test_checks_change_nothing(tmp_path: Path) -> None:
+    """A check that draws random numbers leaves the run as it is."""
+    plain, checked = Regression(), Regression()
+    run(plain, settings(), folder=tmp_path / "a")
+    hooks = Hooks(on_check=lambda _: {"drawn": float(torch.rand(()))})
+    run(checked, settings(check_every=1), folder=tmp_path / "b", hooks=hooks)
+    assert torch.equal(weights(plain), weights(checked))
+
+
+def test_a_torn_log_line_is_forgotten(tmp_path: Path) -> None:
+    """A crash in the middle of a line does not keep the run from going on."""
+    run(Regression(), settings(), folder=tmp_path, hooks=stop_at(7, signal.SIGTERM))
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"step": 7, "lo')
+    run(Regression(), settings(), folder=tmp_path, resume=True)
+    steps = [json.loads(row)["step"] for row in (tmp_path / LOG).read_text().splitlines()]
+    assert steps == [3, 6, 9, 12]
 
 
 def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
@@ -102,8 +204,9 @@ def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
 def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     """The message names what changed."""
     run(Regression(), settings(), folder=tmp_path)
-    with pytest.raises(CheckpointError, match="another learning_rate"):
-        run(Regression(), settings(learning_rate=0.2), folder=tmp_path, resume=True)
+    other = settings(learning_rate=0.2, accumulate=2, save_every=1)
+    with pytest.raises(CheckpointError, match="another learning_rate, accumulate"):
+        run(Regression(), other, folder=tmp_path, resume=True)
 
 
 def test_resuming_from_nothing_is_refused(tmp_path: Path) -> None:
@@ -122,7 +225,14 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"learning_rate": float("nan")}, {"precision": "fp8"}]
+    "change",
+    [
+        {"steps": 0},
+        {"accumulate": 0},
+        {"check_every": -1},
+        {"learning_rate": float("nan")},
+        {"precision": "fp8"},
+    ],
 )
 def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
     """They are refused before anything is loaded."""

@@ -1,8 +1,11 @@
 """Learning rates over time and over parameters."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.model import ClipModel, build_model
 from atas_deploy.training.schedule import learning_rate, parameter_groups
 
 
@@ -44,3 +47,24 @@ def test_frozen_parameters_are_left_out(tiny_clip: ClipModel) -> None:
     groups = parameter_groups(tiny_clip.model.named_parameters(), weight_decay=0.1)
     listed = [id(p) for g in groups for p in g["params"]]
     assert sorted(listed) == sorted(id(p) for p in tiny_clip.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens"),
+    [("eva", {"pos_embed", "cls_token"}), ("siglip", {"pos_embed", "attn_pool.latent"})],
+)
+def test_towers_of_timm_follow_the_same_rules(
+    family_config: Callable[[str], dict[str, Any]], family: str, tokens: set[str]
+) -> None:
+    """Matrices alone decay, though tokens have three axes; blocks are slower further in front."""
+    model = build_model({"model_cfg": family_config(family), "preprocess_cfg": {}})
+    named = dict(model.named_parameters())
+    groups = parameter_groups(named.items(), weight_decay=0.1, layer_decay=0.5)
+    facts = {id(p): (g["weight_decay"], g["scale"]) for g in groups for p in g["params"]}
+    kept = {name for name, p in named.items() if p.ndim > 1 and facts[id(p)][0] == 0}
+    assert kept == {f"visual.trunk.{name}" for name in tokens} | {"text.positional_embedding"}
+    scales = {name.removeprefix("visual.trunk."): facts[id(p)][1] for name, p in named.items()}
+    assert scales["patch_embed.proj.weight"] == scales["pos_embed"] == 0.5**4
+    assert [scales[f"blocks.{i}.norm1.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
+    assert scales["text.token_embedding.weight"] == 1.0
+    assert scales["norm.weight"] == 1.0

@@ -1,44 +1,57 @@
-"""A training run from data to model folder, by function and by command."""
+"""A training run from data to model folder."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from atas_deploy.cli.main import main
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import MODEL_WEIGHTS, load_model
-from atas_deploy.core.errors import AtasError, ConfigError, OutputError
-from atas_deploy.training.checkpoint import write_model
-from atas_deploy.training.train import TrainOptions, open_start, train_contrastive
+from atas_deploy.core.errors import AtasError, CheckpointError, ConfigError, OutputError
+from atas_deploy.training.checkpoint import load_checkpoint, write_model
+from atas_deploy.training.config import RUN_FILE
+from atas_deploy.training.loop import Hooks
+from atas_deploy.training.resolve import Given, resolve
+from atas_deploy.training.run_folder import default_folder, settle
+from atas_deploy.training.start_model import open_device, open_start
+from atas_deploy.training.train import TrainOutcome, fit_batch, loop_settings, train
+
+METHODS = ("atas", "clipself", "contrastive")
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.fixture
 def start(tiny_clip: ClipModel, tmp_path: Path) -> Path:
-    """A model folder with random weights."""
+    """A model folder with random weights that knows its read-out."""
     folder = tmp_path / "start"
     folder.mkdir()
-    write_model(folder, tiny_clip, record={})
+    write_model(folder, tiny_clip, record={"readout": "naclip", "license": "MIT"})
+    (folder / "LICENSE.txt").write_text("terms")
     return folder
 
 
 @pytest.fixture
-def options(start: Path, photo_folder: Path, captions_file: Path, tmp_path: Path) -> dict[str, Any]:
-    """Four steps on the test data."""
+def said(start: Path, photo_folder: Path, captions_file: Path) -> dict[str, dict[str, Any]]:
+    """Four steps on the test data, by method."""
+    shared = {"images": (str(photo_folder),), "model": str(start), "max_steps": 4, "lr": 1e-3}
+    shared |= {"batch_size": 4, "log_every": 1}
     return {
-        "images": photo_folder,
-        "captions": captions_file,
-        "model": str(start),
-        "out": tmp_path / "run",
-        "batch_size": 6,
-        "max_steps": 4,
-        "lr": 1e-3,
+        "atas": shared | {"size": 64, "grids": (2,)},
+        "clipself": shared | {"method": "clipself", "size": 64, "max_grid": 2},
+        "contrastive": shared | {"method": "contrastive", "captions": captions_file},
     }
+
+
+def go(said: dict[str, Any], folder: Path, *, hooks: Hooks | None = None) -> TrainOutcome:
+    """Train in a folder, or go on there."""
+    resume = (folder / "checkpoint.pt").exists()
+    out, run = settle(said if not resume else {}, config=None, out=folder, resume=resume)
+    return train(run, folder=out, resume=resume, hooks=hooks)
 
 
 def weights(folder: Path) -> torch.Tensor:
@@ -46,36 +59,266 @@ def weights(folder: Path) -> torch.Tensor:
     return torch.cat([t.flatten() for _, t in sorted(load_file(folder / MODEL_WEIGHTS).items())])
 
 
-def command(options: dict[str, Any], *more: str) -> Result:
-    """Run `atas-deploy train`."""
-    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-    return CliRunner().invoke(main, ["train", "--method", "contrastive", *words, *more])
+def record(folder: Path) -> dict[str, Any]:
+    """Content of training.json."""
+    content: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return content
 
 
-def test_training_learns_the_colours(options: dict[str, Any]) -> None:
-    """Forty steps bring the loss well below that of chance."""
-    outcome = train_contrastive(TrainOptions(**options | {"max_steps": 40, "lr": 3e-3}))
-    log = [json.loads(row) for row in (outcome.folder / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["loss"] < log[0]["loss"] - 0.3
-
-
-def test_open_clip_loads_the_folder(options: dict[str, Any]) -> None:
-    """Plain open_clip gives the same weights as our loader."""
-    outcome = train_contrastive(TrainOptions(**options))
+@every_method
+def test_a_run_leaves_a_model_that_open_clip_loads(
+    said: dict[str, Any], start: Path, tmp_path: Path, method: str
+) -> None:
+    """Plain open_clip gives the same weights as our loader, and they are not those of the start."""
+    outcome = go(said[method], tmp_path / "run")
     theirs = open_clip.create_model(f"local-dir:{outcome.folder}").state_dict()
     ours = load_model(outcome.folder).model.state_dict()
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+    assert not torch.equal(weights(outcome.folder), weights(start))
 
 
-def test_the_same_seed_gives_the_same_weights(options: dict[str, Any], tmp_path: Path) -> None:
-    """Two runs are equal to the last bit; another seed differs."""
-    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
-    train_contrastive(TrainOptions(**options | {"out": one}))
-    train_contrastive(TrainOptions(**options | {"out": two}))
-    train_contrastive(TrainOptions(**options | {"out": three, "seed": 1}))
-    assert torch.equal(weights(one), weights(two))
-    assert not torch.equal(weights(one), weights(three))
+@pytest.mark.parametrize("method", ["atas", "clipself"])
+def test_distillation_leaves_the_text_tower_alone(
+    said: dict[str, Any], start: Path, tmp_path: Path, method: str
+) -> None:
+    """Words keep their meaning: every tensor outside the image tower is that of the start."""
+    go(said[method], tmp_path / "run")
+    before, after = (load_file(folder / MODEL_WEIGHTS) for folder in (start, tmp_path / "run"))
+    assert all(torch.equal(after[n], t) for n, t in before.items() if not n.startswith("visual."))
+
+
+@every_method
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    said: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    """It goes on by its folder alone: options, data, weights, to the last bit."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(step: int) -> None:
+        raise Killed
+
+    given = said[method] | {"save_every": 2}
+    whole = go(given, tmp_path / "whole")
+    with pytest.raises(Killed):
+        go(given, tmp_path / "parts", hooks=Hooks(on_save=kill))
+    assert load_checkpoint(tmp_path / "parts")["step"] == 2
+    outcome = go({}, tmp_path / "parts")
+    assert outcome.step == whole.step == 4
+    assert torch.equal(weights(outcome.folder), weights(whole.folder))
+
+
+def test_the_run_file_gives_the_run_again(said: dict[str, Any], tmp_path: Path) -> None:
+    """Fed back by --config it trains the same weights; the file of the second run is the same."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    go(said["clipself"], first)
+    out, run = settle({}, config=first / RUN_FILE, out=again, resume=False)
+    train(run, folder=out)
+    assert torch.equal(weights(first), weights(again))
+    assert (first / RUN_FILE).read_text() == (again / RUN_FILE).read_text()
+
+
+def test_the_record_tells_where_the_model_comes_from(said: dict[str, Any], tmp_path: Path) -> None:
+    """Method, options as in the run file, start, data, licence with its text, read-out."""
+    folder = go(said["atas"], tmp_path / "run").folder
+    found, options = record(folder), tomllib.loads((folder / RUN_FILE).read_text())
+    assert (found["method"], found["step"], found["license"]) == ("atas", 4, "MIT")
+    assert found["readout"] == "naclip"
+    assert found["start"]["name"] == "start"
+    assert found["data"]["images"] == 12
+    assert {k: v for k, v in found["options"].items() if v not in (None, "inf")} == {
+        k: v for k, v in options.items() if v != float("inf")
+    }
+    assert (folder / "LICENSE.txt").read_text() == "terms"
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "readout"),
+    [
+        ("clipself", {}, "maskclip"),
+        ("clipself", {"record_readout": "start"}, "naclip"),
+        ("atas", {"record_readout": "trained", "readout": "vanilla"}, "vanilla"),
+        ("atas", {"record_readout": "sclip"}, "sclip"),
+    ],
+)
+def test_the_read_out_of_the_model_can_be_chosen(
+    said: dict[str, Any], tmp_path: Path, method: str, asked: dict[str, str], readout: str
+) -> None:
+    """The start's, the one of training, or any."""
+    folder = go(said[method] | {"max_steps": 1} | asked, tmp_path / "run").folder
+    assert record(folder)["readout"] == readout
+
+
+def test_alpha_mixes_what_is_saved_and_not_what_is_trained(
+    said: dict[str, Any], start: Path, tmp_path: Path
+) -> None:
+    """The checkpoint has the student; the model folder a point between it and the start."""
+    go(said["atas"] | {"alpha": 0.25}, tmp_path / "mixed")
+    plain = go(said["atas"], tmp_path / "plain").folder
+    student = load_checkpoint(tmp_path / "mixed")["model"]
+    saved, first = (load_file(f / MODEL_WEIGHTS) for f in (tmp_path / "mixed", start))
+    assert all(torch.equal(student[n], t) for n, t in load_file(plain / MODEL_WEIGHTS).items())
+    name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    torch.testing.assert_close(saved[name], 0.25 * student[name] + 0.75 * first[name])
+
+
+def test_broken_images_are_told_and_recorded(
+    said: dict[str, Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    """The others are trained on."""
+    (photo_folder / "02.png").write_bytes(b"damaged")
+    outcome = go(said["atas"], tmp_path / "run")
+    assert [Path(name).name for name in outcome.broken] == ["02.png"]
+    assert [Path(name).name for name in record(outcome.folder)["data"]["unreadable"]] == ["02.png"]
+
+
+def test_a_checked_run_says_what_training_changed(
+    said: dict[str, Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    """In the outcome, the log and training.json; measured on what is saved."""
+    import numpy as np
+    from PIL import Image
+
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 48), 1 + i, np.uint8)).save(labels / f"{i:02d}.png")
+    asked = {"check_images": photo_folder, "check_labels": labels, "max_steps": 2, "alpha": 0.0}
+    asked |= {"check_classes": "red,green,blue"}
+    outcome = go(said["atas"] | asked, tmp_path / "run")
+    (change,) = outcome.changes.values()
+    assert change.units == 3
+    assert all(difference.value == 0 for difference in change.differences.values())
+    assert record(outcome.folder)["check"]["naclip"]["units"] == 3
+    assert "check_present_miou" in outcome.row
+
+
+def test_embeddings_of_the_teacher_can_be_kept(said: dict[str, Any], tmp_path: Path) -> None:
+    """A second run that finds them trains the same weights."""
+    asked = said["atas"] | {"teacher_cache": tmp_path / "cache", "local_form": "infonce"}
+    first, again = (go(asked, tmp_path / name).folder for name in ("first", "again"))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    """The weights are those of a run without."""
+    plain = go(said["atas"], tmp_path / "plain").folder
+    saving = go(said["atas"] | {"grad_checkpointing": True}, tmp_path / "saving").folder
+    torch.testing.assert_close(weights(plain), weights(saving))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 1e-4}, "started with --lr 0.001, not 0.0001"),
+        ({"max_steps": 9}, "started with --max-steps 4, not 9"),
+        ({"epochs": 2.0}, "--epochs unset, not 2.0|--max-steps 4, not unset"),
+        ({"grids": (3,)}, r"started with --grids \[2\], not \[3\]"),
+        ({"method": "clipself"}, "option of the method atas"),
+    ],
+)
+def test_a_run_that_goes_on_keeps_its_options(
+    said: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """Whatever decides the steps is refused if it changes."""
+    go(said["atas"] | {"max_steps": 4}, tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        settle(change, config=None, out=tmp_path / "run", resume=True)
+
+
+def test_a_run_that_goes_on_may_log_otherwise(said: dict[str, Any], tmp_path: Path) -> None:
+    """So may it run elsewhere, and save another share."""
+    go(said["atas"], tmp_path / "run")
+    change = {"log_every": 7, "device": "cuda", "alpha": 0.5}
+    _, run = settle(change, config=None, out=tmp_path / "run", resume=True)
+    assert (run.options.log_every, run.options.device, run.options.lr) == (7, "cuda", 1e-3)
+
+
+def test_a_run_does_not_go_on_with_other_images(
+    said: dict[str, Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    """They may have moved, but not changed their names or number."""
+    go(said["atas"], tmp_path / "run")
+    moved = photo_folder.rename(tmp_path / "moved")
+    change = {"images": (str(moved),)}
+    out, run = settle(change, config=None, out=tmp_path / "run", resume=True)
+    assert train(run, folder=out, resume=True).step == 4
+    (moved / "00.png").unlink()
+    with pytest.raises(CheckpointError, match=r"other images \(12, now there are 11\)"):
+        train(run, folder=out, resume=True)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(said: dict[str, Any], tmp_path: Path) -> None:
+    """Nor does a run go on where there is none."""
+    go(said["atas"] | {"max_steps": 1}, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        settle(said["atas"], config=None, out=tmp_path / "run", resume=False)
+    with pytest.raises(CheckpointError, match="to resume from"):
+        settle({}, config=None, out=tmp_path / "none", resume=True)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(said: dict[str, Any], tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "run").write_text("in the way")
+    with pytest.raises(OutputError):
+        go(said["atas"], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("photos", "photos"),
+        ("photos/", "photos"),
+        ("my/photos/**/*.jpg", "photos"),
+        ("photos/dog-*.jpg", "dog"),
+        ("lists/good.txt", "good"),
+        ("data/shard-{0000..0099}.tar", "shard"),
+        ("photos.2024", "photos.2024"),
+    ],
+)
+def test_a_run_is_called_as_its_images(source: str, name: str) -> None:
+    """Its folder lies in runs/ unless it is named."""
+    assert default_folder([source]) == Path("runs") / name
+
+
+def test_the_current_folder_has_a_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dot alone is none."""
+    monkeypatch.chdir(tmp_path)
+    assert default_folder(["."]) == default_folder(["*.jpg"]) == Path("runs") / tmp_path.name
+
+
+def test_a_batch_is_no_larger_than_the_data() -> None:
+    """The default is lowered, and told; what was asked for is refused."""
+    told: list[str] = []
+    found = fit_batch(resolve(), count=10, world=3, tell=told.append)
+    assert found.options.batch_size == 3
+    assert told == ["batch size 3, as there are only 10 images"]
+    asked = resolve(Given({"batch_size": 8}))
+    assert fit_batch(asked, count=8, world=1) is asked
+    with pytest.raises(ConfigError, match="batch size is 8, but there are only 7 images"):
+        fit_batch(asked, count=7, world=1)
+
+
+def test_epochs_become_steps() -> None:
+    """A step takes the batches of all processes, several times with accumulation."""
+    options = resolve(Given({"epochs": 2.5, "batch_size": 4, "accumulate": 2})).options
+    settings = loop_settings(options, count=160, world=2)
+    assert (settings.steps, settings.warmup_steps, settings.accumulate) == (25, 2, 2)
+    assert loop_settings(options, count=1, world=1).steps == 1
+
+
+def test_a_check_without_interval_is_made_at_the_end() -> None:
+    """The loop checks after its last step; without labels never."""
+    labelled = {"check_images": Path("x"), "check_labels": Path("y"), "max_steps": 50}
+    assert loop_settings(resolve(Given(labelled)).options, count=9, world=1).check_every == 50
+    assert loop_settings(resolve().options, count=9, world=1).check_every == 0
 
 
 def test_a_configuration_starts_from_random_weights(start: Path) -> None:
@@ -86,67 +329,6 @@ def test_a_configuration_starts_from_random_weights(start: Path) -> None:
     assert not torch.equal(first.visual.proj, other.visual.proj)
 
 
-def test_unknown_devices_are_refused(options: dict[str, Any]) -> None:
-    """Before anything is loaded."""
-    for name in ("gpu", "cuda:99"):
-        with pytest.raises(ConfigError, match=name):
-            train_contrastive(TrainOptions(**options | {"device": name}))
-
-
-def test_a_folder_that_cannot_be_written_is_an_error(options: dict[str, Any]) -> None:
-    """A file stands where the folder should be."""
-    options["out"].write_text("in the way")
-    with pytest.raises(OutputError):
-        train_contrastive(TrainOptions(**options))
-
-
-def test_command_trains_and_resumes(options: dict[str, Any]) -> None:
-    """It says what it wrote; a second run in the same folder needs --resume."""
-    first = command(options, "--lock-image")
-    assert first.exit_code == 0, first.output
-    assert "4 steps" in first.output
-    again = command(options, "--lock-image")
-    assert again.exit_code == 1
-    assert "--resume" in again.output
-    assert command(options, "--lock-image", "--resume").exit_code == 0
-
-
-def test_command_names_what_it_skipped(options: dict[str, Any], photo_folder: Path) -> None:
-    """Damaged images are named; the run succeeds."""
-    (photo_folder / "02.png").write_bytes(b"damaged")
-    result = command(options)
-    assert result.exit_code == 0, result.output
-    assert "02.png" in result.output
-
-
-@pytest.mark.parametrize(
-    ("change", "message", "code"),
-    [
-        ({"captions": "nowhere.csv"}, "nowhere.csv cannot be read", 1),
-        ({"images": "nowhere"}, "neither a folder", 1),
-        ({"model": "no-such-model"}, "no-such-model", 2),
-        ({"batch_size": 1}, "batch size is 1", 2),
-        ({"lr": -1}, "learning rate", 2),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    options: dict[str, Any], change: dict[str, Any], message: str, code: int
-) -> None:
-    """An exit code, 2 for what cannot be used, and no traceback."""
-    result = command(options | change)
-    assert result.exit_code == code
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert result.output.strip().count("\n") == 0
-
-
-def test_resuming_a_finished_run_tells_its_loss(options: dict[str, Any]) -> None:
-    """Nothing is trained; the loss is that of the log."""
-    first = command(options)
-    again = command(options, "--resume")
-    assert again.output.splitlines()[-1] == first.output.splitlines()[-1]
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"model_cfg": {"embed_dim": 4}}'])
 def test_bad_configurations_are_refused(tmp_path: Path, content: str) -> None:
     """Whatever the JSON file holds, the answer is one of our errors."""
@@ -154,3 +336,10 @@ def test_bad_configurations_are_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(AtasError):
         open_start(str(path), seed=0)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
+def test_unknown_devices_are_refused(name: str) -> None:
+    """By name."""
+    with pytest.raises(ConfigError, match=f'Device "{name}"'):
+        open_device(name)

@@ -1,16 +1,14 @@
 """Features of the frozen ImageNet tower, computed once and kept in a file.
 
-M images, K crops of each, V width of the image tower
+M images, V width of the image tower
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import InputError
@@ -18,12 +16,8 @@ from atas_deploy.core.files import atomic_path
 from atas_deploy.training.pairs import Pairs
 
 SIZE = 224
-GRID = 14  # patches on a side
-CROPS = 4
-_CROP_SIZE = 192
 _IMAGES_AT_ONCE = 16
 
-Boxes = npt.NDArray[np.int64]
 Note = Callable[[str], None]
 
 
@@ -54,41 +48,6 @@ def whole_features(vit: DenseViT, pairs: Pairs, *, cache: Path, note: Note) -> T
             yield torch.stack(class_tokens(vit, both).chunk(2))
 
     return _cached(cache / "whole.npy", lambda: torch.cat(list(compute()), dim=1))
-
-
-def crop_features(vit: DenseViT, pairs: Pairs, boxes: Boxes, *, cache: Path, note: Note) -> Tensor:
-    """Class tokens in front of the projection of crops, (M, K, V)."""
-
-    def compute() -> Iterator[Tensor]:
-        note("computing features of crops")
-        start = 0
-        for batch in pixel_batches(pairs):
-            places = boxes[start : start + len(batch)]
-            crops = [
-                cut(image, box) for image, row in zip(batch, places, strict=True) for box in row
-            ]
-            yield class_tokens(vit, torch.stack(crops)).reshape(len(batch), CROPS, -1)
-            start += len(batch)
-
-    return _cached(cache / "crops.npy", lambda: torch.cat(list(compute())))
-
-
-def random_boxes(count: int, *, seed: int) -> Boxes:
-    """Boxes (M, K, 4) in patches: top, left, bottom, right; sides of 4 to 10 patches."""
-    rng = np.random.default_rng(seed)
-    boxes = np.zeros((count, CROPS, 4), np.int64)
-    for place in boxes.reshape(-1, 4):
-        height, width = rng.integers(4, 11), rng.integers(4, 11)
-        top, left = rng.integers(0, GRID + 1 - height), rng.integers(0, GRID + 1 - width)
-        place[:] = top, left, top + height, left + width
-    return boxes
-
-
-def cut(image: Tensor, box: npt.NDArray[np.int64]) -> Tensor:
-    """Cut a box of patches from (3, 224, 224) and enlarge it to (3, 192, 192)."""
-    top, left, bottom, right = (box * (SIZE // GRID)).tolist()
-    part = image[None, :, top:bottom, left:right]
-    return F.interpolate(part, size=(_CROP_SIZE, _CROP_SIZE), mode="bilinear")[0]
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from atas_deploy.training.contrastive import (
     lock_image_tower,
     soft_cross_entropy,
 )
-from atas_deploy.training.loop import Losses
+from atas_deploy.training.loop import LocalObjective, Losses
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
 from atas_deploy.training.tiny.words import PROMPTS, Names
 
@@ -83,7 +83,7 @@ class TextPhaseData:
     head_bias: Tensor
 
 
-class TextPhase:
+class TextPhase(LocalObjective):
     """The objective of the first phase."""
 
     def __init__(

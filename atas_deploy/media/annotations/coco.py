@@ -87,6 +87,7 @@ class CocoFile:
             faults=self.faults,
             class_names=[category.name for category in self.categories],
             image_ids=[image.id for image in self.images],
+            image_sizes=[image.size for image in self.images],
         )
 
     def _check(self, row: Row, entry: Entry) -> None:

@@ -60,6 +60,7 @@ class CocoResults:
             faults=self._faults,
             class_names=[category.name for category in self._lookup.categories],
             image_ids=[image.id for image in images],
+            image_sizes=[image.size for image in images],
         )
 
     def _image(self, row: Row, entry: Entry) -> int:

@@ -147,6 +147,7 @@ class PanopticFile:
             read,
             class_names=[category.name for category in self.categories],
             image_ids=[image.id for image in self.images],
+            image_sizes=[image.size for image in self.images],
         )
 
     def _add(self, row: Table) -> None:

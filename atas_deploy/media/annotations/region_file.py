@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from atas_deploy.core.geometry import Size
 from atas_deploy.core.region import Region
 from atas_deploy.media.annotations.faults import Faults
 from atas_deploy.media.annotations.matching import Entries
@@ -30,6 +31,7 @@ class RegionFile:
         faults: Faults | None = None,
         class_names: Sequence[str] | None = None,
         image_ids: Sequence[int] | None = None,
+        image_sizes: Sequence[Size] | None = None,
     ) -> None:
         """A file of entries.
 
@@ -40,6 +42,7 @@ class RegionFile:
             faults: where `read` notes what it leaves out.
             class_names: as the attribute.
             image_ids: the number of each entry's picture in COCO; None if it is no COCO file.
+            image_sizes: (H, W) of each entry's picture; None if the file does not say them.
         """
         self.path = path
         self.class_names = None if class_names is None else tuple(class_names)
@@ -47,7 +50,7 @@ class RegionFile:
         self._entries = entries
         entries.faults = self.faults
         self._read = read
-        self._image_ids = image_ids
+        self._image_ids, self._image_sizes = image_ids, image_sizes
         self._without = 0  # pictures asked for that the file has nothing for
         self._videos: dict[str, bool] = {}  # whether it has something for any of their frames
 
@@ -73,6 +76,18 @@ class RegionFile:
         """
         found = self._entries.look_up(picture)
         return None if found is None or self._image_ids is None else self._image_ids[found.index]
+
+    def image_size(self, name: str) -> Size | None:
+        """(H, W) that the file says of a picture; None if it says none, or has none for it.
+
+        Args:
+            name: path or file name of the picture.
+
+        Raises:
+            AnnotationError: the name is not enough to tell which is meant.
+        """
+        found = self._entries.look_up(Picture(name, (0, 0)))
+        return None if found is None or not self._image_sizes else self._image_sizes[found.index]
 
     def unmatched(self) -> list[str]:
         """Names of pictures in the file that were never asked for."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.backends.base import Backend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.presets import Protocol
@@ -74,8 +75,8 @@ class RegionClassifier(Labeller):
         window: side of sliding windows in pixels of that input; None = whole.
         stride: from one window to the next in pixels; None = half a window.
         logit_scale: factor on cosine similarities; None = the model's own.
-        backend: "ort".
-        device: "cpu", "cuda" or "cuda:N".
+        backend: "ort", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
         batch_size: pictures, windows or crops encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -115,7 +116,7 @@ class RegionClassifier(Labeller):
         window: int | None = None,
         stride: int | None = None,
         logit_scale: float | None = None,
-        backend: str = "ort",
+        backend: str | Backend = "ort",
         device: str = "cpu",
         batch_size: int = 1,
         cache: bool = True,

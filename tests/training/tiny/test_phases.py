@@ -1,5 +1,6 @@
 """Both phases on made-up data: what learns, what is locked, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,11 @@ from torch.nn import functional as F
 from atas_deploy.clip.model import ClipModel, build_model
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.training.pairs import Pairs
-from atas_deploy.training.tiny import image_phase, text_phase
-from atas_deploy.training.tiny.features import random_boxes
-from atas_deploy.training.tiny.image_phase import (
-    ImagePhase,
-    ImagePhaseData,
-    ImagePhaseSettings,
-    Layout,
+from atas_deploy.training.tiny import contrast_phase, text_phase
+from atas_deploy.training.tiny.contrast_phase import (
+    ContrastPhase,
+    ContrastPhaseData,
+    ContrastPhaseSettings,
 )
 from atas_deploy.training.tiny.text_phase import TextPhase, TextPhaseData, TextPhaseSettings
 from atas_deploy.training.tiny.words import Names
@@ -57,21 +56,16 @@ def text_data() -> TextPhaseData:
     )
 
 
-def image_data(boxes_seed: int = 0) -> ImagePhaseData:
-    """Noise pictures with random targets."""
+def contrast_data() -> ContrastPhaseData:
+    """Noise pictures; each has the captions of its own and some nouns."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (M, 224, 224, 3), np.uint8)
     names = [str(i) for i in range(M)]
     pairs = Pairs(names=names, captions=[["x"]] * M, read=lambda name: pictures[int(name)])
-    return ImagePhaseData(
+    torch.manual_seed(1)
+    return ContrastPhaseData(
         pairs=pairs,
-        whole=torch.randn(M, V),
-        boxes=random_boxes(M, seed=boxes_seed),
-        crops=torch.randn(M, 4, V),
-        head_weight=torch.randn(CLASSES, V),
-        head_bias=torch.zeros(CLASSES),
         captions=F.normalize(torch.randn(M, 5, D), dim=-1),
-        words=F.normalize(torch.randn(9, D), dim=-1),
         nouns=F.normalize(torch.randn(6, D), dim=-1),
         mentions=torch.rand(M, 6) < 0.5,
     )
@@ -108,17 +102,16 @@ def test_text_phase_learns(clip: ClipModel) -> None:
 
 
 @pytest.fixture
-def small_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One canvas of each kind is enough here."""
-    monkeypatch.setattr(image_phase, "SINGLES", (Layout(2, 1, 224),))
-    monkeypatch.setattr(image_phase, "MOSAICS", (Layout(1, 2, 112),))
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few small images are enough here."""
+    monkeypatch.setattr(contrast_phase, "SIZES", ((4, 64), (2, 96)))
 
 
-@pytest.mark.usefixtures("small_layouts")
+@pytest.mark.usefixtures("small_sizes")
 @pytest.mark.parametrize("readout", ["vanilla", "maskclip", "sclip"])
-def test_image_phase_locks_the_text_tower(clip: ClipModel, readout: str) -> None:
+def test_contrast_phase_locks_the_text_tower(clip: ClipModel, readout: str) -> None:
     """All of the image tower learns, the text tower does not; every loss is finite."""
-    phase = ImagePhase(clip, image_data(), ImagePhaseSettings(readouts=(readout,)), seed=0)
+    phase = ContrastPhase(clip, contrast_data(), ContrastPhaseSettings(readout=readout))
     losses = phase.losses(0, np.random.default_rng(0))
     losses["loss"].backward()
     assert all(bool(torch.isfinite(value)) for value in losses.values())
@@ -126,30 +119,45 @@ def test_image_phase_locks_the_text_tower(clip: ClipModel, readout: str) -> None
     assert learners(clip) == visual
 
 
-@pytest.mark.usefixtures("small_layouts")
-def test_image_phase_is_repeatable(clip: ClipModel) -> None:
-    """The same step gives the same loss, another step another one."""
-    phase = ImagePhase(clip, image_data(), ImagePhaseSettings(), seed=0)
+@pytest.mark.usefixtures("small_sizes")
+def test_contrast_phase_is_repeatable(clip: ClipModel) -> None:
+    """The same randomness gives the same loss, other randomness another one."""
+    phase = ContrastPhase(clip, contrast_data(), ContrastPhaseSettings())
     first, again, other = (
-        float(phase.losses(s, np.random.default_rng(s))["loss"].detach()) for s in (3, 3, 4)
+        float(phase.losses(0, np.random.default_rng(s))["loss"].detach()) for s in (3, 3, 4)
     )
     assert first == again != other
 
 
-def test_a_student_like_its_teacher_has_no_distance(clip: ClipModel) -> None:
-    """All four distances vanish for equal features, and only then."""
-    phase = ImagePhase(clip, image_data(), ImagePhaseSettings(), seed=0)
-    features = torch.randn(3, V)
-    for _, distance in phase._imitate(features, features, "x"):
-        assert distance.item() == pytest.approx(0.0, abs=1e-5)
-    for _, distance in phase._imitate(features, features.flip(0), "x"):
-        assert distance.item() > 0.01
+@pytest.mark.usefixtures("small_sizes")
+def test_contrast_phase_learns(clip: ClipModel) -> None:
+    """Images find their captions, and patches their nouns, better after some steps."""
+    phase = ContrastPhase(clip, contrast_data(), ContrastPhaseSettings())
+    optimizer = torch.optim.AdamW([p for g in phase.groups() for p in g["params"]], lr=3e-3)
+    history = []
+    for step in range(40):
+        losses = phase.losses(step, np.random.default_rng(step % 4))
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        history.append(float(losses["loss"].detach()))
+    assert np.mean(history[-4:]) < 0.8 * np.mean(history[:4])
+
+
+def test_nouns_of_the_own_captions_are_no_negatives(clip: ClipModel) -> None:
+    """An image that mentions all nouns has nothing to tell them from."""
+    data = contrast_data()
+    everything = replace(data, mentions=torch.ones_like(data.mentions))
+    phase = ContrastPhase(clip, everything, ContrastPhaseSettings())
+    patches = F.normalize(torch.randn(2, 9, D), dim=-1)
+    loss = phase._ground_nouns(patches, torch.tensor([0, 1]), np.random.default_rng(0))
+    assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_unknown_readouts_are_refused() -> None:
     """Before any work is done."""
     with pytest.raises(ConfigError, match="nonsense"):
-        ImagePhaseSettings(readouts=("nonsense",))
+        ContrastPhaseSettings(readout="nonsense")
 
 
 def test_made_features_are_random_but_repeatable() -> None:

@@ -1,0 +1,217 @@
+"""Train the small model by ATAS, by CLIPSelf and without each part; measure, and print JSON.
+
+    python benchmarks/distillation.py --data DATA --base MODEL --out RUNS [--rows atas clipself]
+
+Every row is a run of `atas-deploy train` on the Flickr8k images that were not held out, without
+captions and labels, and is then measured with the tasks of `atas-deploy eval`:
+
+- segmentation, for each read-out: mIoU of 133 categories, and of those present in each picture;
+- regions: Top-1 of boxes, thing masks and stuff masks by dense features;
+- coherence: AUC of pairs of patches, inside pictures and across;
+- retrieval: R@1 on the 1,000 held-out Flickr8k images.
+
+The 100 COCO panoptic images are the development set: the recipe was chosen on them. Differences to
+the base come with 95 % intervals of a paired bootstrap over images, for the first seed of a row.
+A run that was stopped goes on; a row that is done is not done again.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atas_deploy import RegionClassifier, Segmenter
+from atas_deploy.clip.weights import load_model
+from atas_deploy.evaluation.captioned import Captioned
+from atas_deploy.evaluation.coherence import CoherenceTask
+from atas_deploy.evaluation.compare import compare_runs
+from atas_deploy.evaluation.region_data import RegionData
+from atas_deploy.evaluation.regions import RegionsTask
+from atas_deploy.evaluation.report import REPORT, write_report
+from atas_deploy.evaluation.retrieval import RetrievalTask
+from atas_deploy.evaluation.segmentation import SegmentationTask
+from atas_deploy.evaluation.task import Task, run_task
+from atas_deploy.evaluation.truth import PanopticTruth
+from atas_deploy.media.annotations import PanopticFile
+from atas_deploy.runtime.encoders import Encoders
+from atas_deploy.training.checkpoint import CHECKPOINT
+from atas_deploy.training.live import LiveModel, live_model
+from atas_deploy.training.tiny.split import HELD_OUT_FILE, write_training_images
+
+ROOT = Path(__file__).resolve().parents[1]
+READOUTS = ("vanilla", "maskclip", "sclip", "clearclip", "naclip")
+BASE = "base"
+COMMON = ["--precision", "bf16", "--save-every", "50", "--log-every", "25"]
+ATAS = ["--method", "atas"]
+ROWS: dict[str, list[str]] = {
+    "atas": ATAS,
+    "clipself": ["--method", "clipself"],
+    "atas without global-to-local": [*ATAS, "--global-to-local", "0"],
+    "atas without local-to-local": [*ATAS, "--local-to-local", "0"],
+    "atas without global-to-global": [*ATAS, "--global-to-global", "0"],
+    "atas as the paper reads": [*ATAS, "--preset", "paper"],
+}
+"""Options of `atas-deploy train`; what they leave out is the default."""
+MAIN = ("atas", "clipself")
+DONE = "done"
+SCORES = {
+    "segmentation": ("miou", "present_miou"),
+    "regions": ("boxes_top1", "thing_masks_top1", "stuff_masks_top1"),
+    "coherence": ("auc", "across_auc"),
+    "retrieval": ("text_to_image_r1", "image_to_text_r1"),
+}
+DENSE = ("segmentation", "regions", "coherence")
+"""Measured for each read-out."""
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--base", required=True, help="model that all rows start from")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--rows", nargs="+", choices=[BASE, *ROWS], default=[BASE, *ROWS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the main rows")
+    parser.add_argument("--readouts", nargs="+", choices=READOUTS, default=list(READOUTS))
+    parser.add_argument("--options", default="", help="more options of every run of training")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    pictures = write_training_images(
+        args.data / "flickr8k" / "images_224.tar", args.out / "flickr8k-train.tar"
+    )
+    report: dict[str, Any] = {}
+    for row in args.rows:
+        runs = []
+        for seed in args.seeds if row in MAIN else args.seeds[:1]:
+            folder = args.out / row.replace(" ", "-") / str(seed)
+            model = args.base
+            if row != BASE:
+                command = command_of(row, seed, args, pictures, folder / "model")
+                report.setdefault(row, {"command": shown(command, args)})
+                model = str(train(command, folder / "model"))
+            measure(model, args.data, folder, args.readouts)
+            runs.append(folder)
+        report[row] = report.get(row, {}) | summary(runs, args.out / BASE / "0", args.readouts)
+    print(json.dumps(report, indent=2))
+
+
+def command_of(
+    row: str, seed: int, args: argparse.Namespace, pictures: Path, out: Path
+) -> list[str]:
+    """The command that trains a row."""
+    start = [sys.executable, "-m", "atas_deploy", "train", "--images", str(pictures)]
+    return [
+        *(*start, "--model", args.base, "--out", str(out), "--seed", str(seed)),
+        *(*COMMON, *ROWS[row], *args.options.split()),
+    ]
+
+
+def train(command: Sequence[str], out: Path) -> Path:
+    """Run a command of training, or go on with it."""
+    if not (out / DONE).exists():
+        resume = ["--resume"] if (out / CHECKPOINT).exists() else []
+        subprocess.run([*command, *resume], check=True)
+        (out / DONE).touch()
+    return out
+
+
+def measure(model: str, data: Path, folder: Path, readouts: Sequence[str]) -> None:
+    """Run the evaluations of a model that are not done yet, and keep their reports."""
+    tasks: dict[str, Callable[[LiveModel], Task]] = {"retrieval": partial(retrieval, data=data)}
+    clip = load_model(model)
+    for readout in readouts:
+        with live_model(clip, readout=readout, precision="bf16") as live:
+            for name, open_task in (tasks | tasks_of(readout, data)).items():
+                if not (folder / name / REPORT).exists():
+                    note(f"{folder}: {name}")
+                    write_report(folder / name, run_task(open_task(live)))
+
+
+def tasks_of(readout: str, data: Path) -> dict[str, Callable[[LiveModel], Task]]:
+    """The evaluations of dense features by their folders' names."""
+    coco = data / "coco_panoptic_100"
+    panoptic, images = coco / "panoptic.json", coco / "images"
+
+    def segmentation(live: LiveModel) -> Task:
+        truth = PanopticTruth(PanopticFile.open(panoptic), images)
+        names = list(truth.class_names or ())
+        segmenter = Segmenter(live.bundle, names, background="none", backend=live.backend)
+        return SegmentationTask(segmenter, truth)
+
+    def regions(live: LiveModel) -> Task:
+        found = RegionData(images, panoptic=panoptic)
+        classifier = RegionClassifier(
+            live.bundle, found.words(None), embed="dense", backend=live.backend
+        )
+        return RegionsTask(classifier, found)
+
+    def coherence(live: LiveModel) -> Task:
+        encoders = Encoders(live.bundle, backend=live.backend)
+        truth = PanopticTruth(PanopticFile.open(panoptic), images)
+        return CoherenceTask(encoders, encoders.dense(), truth)
+
+    return {
+        f"segmentation-{readout}": segmentation,
+        f"regions-{readout}": regions,
+        f"coherence-{readout}": coherence,
+    }
+
+
+def retrieval(live: LiveModel, *, data: Path) -> Task:
+    """Captions of the held-out images."""
+    names = set(HELD_OUT_FILE.read_text(encoding="utf-8").split())
+    flickr = data / "flickr8k"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "held-out.csv")
+        with (flickr / "captions.csv").open(encoding="utf-8", newline="") as source:
+            rows = csv.DictReader(source)
+            kept = [row for row in rows if Path(row["image"]).name in names]
+        with path.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, rows.fieldnames or ())
+            writer.writeheader()
+            writer.writerows(kept)
+        pairs = Captioned(flickr / "images_224.tar", path)
+    return RetrievalTask(Encoders(live.bundle, backend=live.backend), pairs)
+
+
+def summary(runs: Sequence[Path], base: Path, readouts: Sequence[str]) -> dict[str, Any]:
+    """Scores of a row: mean and spread over seeds, and the first seed's difference to the base."""
+    found: dict[str, Any] = {"seeds": len(runs)}
+    for name in ["retrieval", *(f"{task}-{r}" for r in readouts for task in DENSE)]:
+        reports = [json.loads((run / name / REPORT).read_text("utf-8"))["scores"] for run in runs]
+        differences = compare_runs(base / name, runs[0] / name).differences
+        scores = found[name] = {}
+        for score in SCORES[name.partition("-")[0]]:
+            values = [100 * report[score]["value"] for report in reports]
+            change = differences[score]
+            scores[score] = {
+                "value": round(statistics.fmean(values), 2),
+                "each": [round(value, 2) for value in values],
+                "first_less_base": round(100 * change.value, 2),
+                "low": round(100 * change.low, 2),
+                "high": round(100 * change.high, 2),
+                "p": change.p,
+            }
+    return found
+
+
+def shown(command: Sequence[str], args: argparse.Namespace) -> str:
+    """A command as a user types it, without the folders of this machine."""
+    text = " ".join(["atas-deploy", *command[3:]])
+    return text.replace(str(args.out), "RUNS").replace(args.base, "BASE")
+
+
+def note(text: str) -> None:
+    """Say on standard error what is going on."""
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""ATAS: a CLIP image tower teaches itself from mosaics of unlabelled images.
+
+The frozen start of the tower is the teacher. It looks at whole images; the student looks at the
+same images alone and as cells of mosaics, and has to tell from the patches of a cell what the
+teacher tells from the whole image.
+
+B images, S side of an image in pixels, g x g cells of a mosaic, N patches of a cell,
+D embedding width
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.vit import DenseViT
+from atas_deploy.training.atas_settings import AtasSettings
+from atas_deploy.training.distributed import SINGLE, Group, keeps_local
+from atas_deploy.training.loader import Batch, BatchLoader, Draw
+from atas_deploy.training.loop import Losses
+from atas_deploy.training.losses import (
+    global_loss,
+    local_to_local,
+    pool_cells,
+    similarities,
+)
+from atas_deploy.training.mosaic import Sheets, make_mosaics, plan_sheets, split_cells
+from atas_deploy.training.pairs import crop
+from atas_deploy.training.schedule import ParameterGroup, parameter_groups
+from atas_deploy.training.student import Student, frozen_copy, unlock_blocks
+from atas_deploy.training.teacher_cache import TeacherCache
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class AtasView:
+    """What a step sees of an image: a square, the same for teacher and student.
+
+    Attributes:
+        side: S.
+        mode: "squash" squeezes the image into the square, anything else cuts a square.
+        scale: smallest part of the side that is kept; 1 keeps all, in the middle.
+        views: see `AtasSettings`.
+    """
+
+    side: int
+    mode: str
+    scale: float
+    views: int
+
+    def __call__(self, image: Pixels, draw: Draw) -> dict[str, Tensor]:
+        """Cut (H, W, 3) uint8 RGB to "image", (3, S, S) uint8, and tell which "view" it is."""
+        view = draw.epoch % self.views
+        rng = np.random.default_rng((draw.seed, view, draw.index))
+        part = crop(image, rng, size=self.side, scale=self.scale, mode=self.mode)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1),
+            "view": torch.tensor(view),
+        }
+
+
+class AtasObjective:
+    """The losses of ATAS (an `Objective` of the training loop).
+
+    Args:
+        clip: the model to train, on its device.
+        loader: gives what `AtasView` makes.
+        settings: settings of the method.
+        group: the processes that share a batch.
+        teacher_cache: keeps the teacher's embeddings of whole images for later epochs.
+        compile_student: pass the student to `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        clip: ClipModel,
+        loader: BatchLoader,
+        settings: AtasSettings,
+        *,
+        group: Group = SINGLE,
+        teacher_cache: TeacherCache | None = None,
+        compile_student: bool = False,
+    ) -> None:
+        self.model, self.loader, self.settings, self.group = clip.model, loader, settings, group
+        self.teacher = frozen_copy(clip, readout=settings.readout)
+        unlock_blocks(clip, last=settings.last_blocks, only_blocks=settings.only_blocks)
+        student = Student(DenseViT(clip.model.visual, readout=settings.readout))
+        if compile_student:
+            student.compile()
+        self.student = group.wrap(student)
+        scale = settings.logit_scale or float(clip.model.logit_scale.detach().exp())
+        self.scale = scale / settings.temperature
+        self.pooling_scale = scale / settings.pooling_temperature
+        self._cache = teacher_cache
+        self._names: Sequence[str] = ()
+        device = next(clip.model.parameters()).device
+        self._mean = torch.tensor(clip.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(clip.std, device=device).view(1, 3, 1, 1)
+        self._size: int = clip.model.visual.image_size[0]
+
+    def groups(self) -> list[ParameterGroup]:
+        """What the optimizer updates."""
+        return parameter_groups(
+            self.model.named_parameters(),
+            weight_decay=self.settings.weight_decay,
+            layer_decay=self.settings.layer_decay,
+        )
+
+    def after_step(self) -> None:
+        """Nothing is bounded."""
+
+    def batch_names(self) -> Sequence[str]:
+        """Files of the last batch."""
+        return self._names
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Keep gradients on this process inside the block."""
+        return keeps_local(self.student)
+
+    def losses(self, step: int, rng: np.random.Generator) -> Losses:
+        """The weighted sum of the three losses on one batch, and what tells of a collapse."""
+        own, batch = self.settings, self.loader.batch(step)
+        self._names = batch.names
+        pictures = self._normalise(batch.data["image"])
+        whole = fit(pictures, self._size)
+        grid, patch = int(rng.choice(own.grids)), self.teacher.patch_size
+        sheets = plan_sheets(len(whole), grid=grid, size=own.size, patch=patch)
+        mosaics = lay_out(pictures, sheets)
+        keys, first, count = self._keys(whole, batch)
+        ours = keys[first : first + len(whole)]
+        (_, image), *views = self.student([whole, *mosaics])
+        dense = [view.dense for view in views]
+        distance = partial(global_loss, keys=keys, scale=self.scale, first=first, count=count)
+        parts = {
+            "global_to_local": distance(self._pool(dense, sheets, ours), form=own.local_form),
+            "global_to_global": distance(image, form=own.global_form),
+        }
+        looks = step % own.watch_every == 0
+        seen: Losses = {}
+        if own.local_to_local or looks:
+            with torch.no_grad():
+                targets = [self.teacher(some)[0] for some in mosaics]
+            parts["local_to_local"] = self._relate(dense, targets, sheets, count)
+            seen = watched(image, ours, dense, targets) if looks else {}
+        total = torch.stack([getattr(own, name) * value for name, value in parts.items()]).sum()
+        return {"loss": total, **{name: value.detach() for name, value in parts.items()}, **seen}
+
+    def _normalise(self, pictures: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 to float32 with the model's mean and standard deviation."""
+        return (pictures.to(self._mean.device).float() / 255.0 - self._mean) / self._std
+
+    def _keys(self, whole: Tensor, batch: Batch) -> tuple[Tensor, int, float]:
+        """The teacher's embeddings of all processes, our first row, the mean rows of a process."""
+        keys = self._teach(whole, batch.indices, batch.data["view"])
+        count = self.group.total(len(keys)) / self.group.world
+        return self.group.gather(keys), self.group.start(len(keys)), count
+
+    @torch.no_grad()
+    def _teach(self, whole: Tensor, indices: Tensor, views: Tensor) -> Tensor:
+        """The teacher's embeddings of whole images, (B, D), out of the cache if it has them."""
+        if self._cache is None:
+            image: Tensor = self.teacher(whole)[1]
+            return image
+        keys = torch.empty(len(whole), self.teacher.embed_dim)
+        for view in sorted(set(views.tolist())):
+            rows = (views == view).nonzero()[:, 0]
+            keys[rows], known = self._cache.lookup(indices[rows], view)
+            if len(new := rows[~known]):
+                fresh = self.teacher(whole[new.to(whole.device)])[1].cpu()
+                self._cache.store(indices[new], view, fresh)
+                keys[new] = fresh
+        return keys.to(whole.device)
+
+    def _pool(self, dense: Sequence[Tensor], sheets: Sequence[Sheets], keys: Tensor) -> Tensor:
+        """One local vector an image, (B, D), from mosaics of several kinds."""
+        parts = torch.split(keys, [some.images for some in sheets])
+        pooled = [
+            pool_cells(
+                split_cells(mosaics, grid=some.grid).flatten(1, 2), own, scale=self.pooling_scale
+            )
+            for mosaics, some, own in zip(dense, sheets, parts, strict=True)
+        ]
+        return torch.cat(pooled)
+
+    def _relate(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        sheets: Sequence[Sheets],
+        count: float,
+    ) -> Tensor:
+        """Distance of patch similarities; a mosaic counts by the number of its images."""
+        reduction = self.settings.relation_reduction
+        each = [
+            some.images * local_to_local(a.flatten(1, 2), b.flatten(1, 2), reduction=reduction)
+            for a, b, some in zip(student, teacher, sheets, strict=True)
+        ]
+        return torch.stack(each).sum() / count
+
+
+def fit(pictures: Tensor, side: int) -> Tensor:
+    """Resize squares (B, 3, S, S) with antialiasing."""
+    if pictures.shape[-1] == side:
+        return pictures
+    return F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True)
+
+
+def lay_out(pictures: Tensor, sheets: Sequence[Sheets]) -> list[Tensor]:
+    """Mosaics of each kind from a batch of squares, in their order."""
+    parts = torch.split(pictures, [some.images for some in sheets])
+    return [make_mosaics(part, some) for part, some in zip(parts, sheets, strict=True)]
+
+
+@torch.no_grad()
+def watched(
+    image: Tensor, keys: Tensor, student: Sequence[Tensor], teacher: Sequence[Tensor]
+) -> Losses:
+    """How far the student is from its teacher.
+
+    Args:
+        image: (B, D) student's class tokens of whole images.
+        keys: (B, D) teacher's.
+        student: (M, h, w, D) student's patches of mosaics, a tensor for each kind.
+        teacher: the teacher's.
+
+    Returns:
+        "class_cosine" and "patch_cosine", means; "relation_error", root mean square error of the
+        matrices of patch similarities.
+    """
+    pairs = [(a.flatten(1, 2), b.flatten(1, 2)) for a, b in zip(student, teacher, strict=True)]
+    cosines = torch.cat([(a * b).sum(dim=-1).flatten() for a, b in pairs])
+    errors = [(similarities(a) - similarities(b)).square().flatten() for a, b in pairs]
+    return {
+        "class_cosine": (image * keys).sum(dim=-1).mean(),
+        "patch_cosine": cosines.mean(),
+        "relation_error": torch.cat(errors).mean().sqrt(),
+    }

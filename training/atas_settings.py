@@ -1,0 +1,79 @@
+"""Settings of ATAS."""
+
+import math
+from dataclasses import dataclass
+
+from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.readouts import check_readout
+from atas_deploy.runtime.settle import check_choice
+from atas_deploy.training.forms import FORMS, REDUCTIONS, Form, Reduction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtasSettings:
+    """Settings of the method.
+
+    Attributes:
+        size: largest side of a mosaic in pixels.
+        grids: cells on a side of a mosaic; one of them is drawn for each batch.
+        readout: how the student's and the teacher's patches are read in training.
+        temperature: t of the global losses; similarities are scaled by logit scale / t.
+        pooling_temperature: the same of the pooling weights; infinite gives the mean patch.
+        logit_scale: scale of similarities at temperature 1; None = the model's own.
+        global_to_local: weight of the loss of mosaics' cells.
+        local_to_local: weight of the loss of patch similarities.
+        global_to_global: weight of the loss of class tokens.
+        local_form: "infonce", "cosine" or "kl" for the cells.
+        global_form: the same for the class tokens.
+        relation_reduction: "row-norm", "mse" or "frobenius" for patch similarities.
+        crop_scale: smallest part of an image's side that a view keeps; 1 = always all of it.
+        views: how many different views of an image there are; a later epoch begins anew.
+        last_blocks: how many of the last blocks learn; None = all.
+        only_blocks: freeze what is in front of and behind the blocks.
+        layer_decay: factor of the learning rate from one block to the one below it.
+        weight_decay: decay of matrices.
+        watch_every: batches from one look for signs of collapse to the next.
+    """
+
+    size: int = 448
+    grids: tuple[int, ...] = (2, 4)
+    readout: str = "vanilla"
+    temperature: float = 1.0
+    pooling_temperature: float = math.inf
+    logit_scale: float | None = None
+    global_to_local: float = 1.0
+    local_to_local: float = 0.1
+    global_to_global: float = 1.0
+    local_form: Form = "cosine"
+    global_form: Form = "cosine"
+    relation_reduction: Reduction = "row-norm"
+    crop_scale: float = 1.0
+    views: int = 1
+    last_blocks: int | None = None
+    only_blocks: bool = False
+    layer_decay: float = 1.0
+    weight_decay: float = 0.1
+    watch_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train."""
+        check_readout(self.readout)
+        check_choice("local form", self.local_form, FORMS)
+        check_choice("global form", self.global_form, FORMS)
+        check_choice("relation reduction", self.relation_reduction, REDUCTIONS)
+        if not self.grids or min(self.grids) < 1:
+            raise ConfigError(f"The grids are {self.grids}; give numbers of cells, such as 2,4.")
+        for name in ("temperature", "pooling_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        weights = (self.global_to_local, self.local_to_local, self.global_to_global)
+        if min(weights) < 0 or max(weights) == 0 or not all(map(math.isfinite, weights)):
+            raise ConfigError(
+                f"The weights of the losses are {', '.join(map(str, weights))}; give numbers of 0 "
+                "or more, not all of them 0."
+            )
+        if not 0 < self.crop_scale <= 1:
+            raise ConfigError(f"The crop scale is {self.crop_scale}; give a number in (0, 1].")
+        for name in ("views", "watch_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give 1 or more.")

@@ -1,0 +1,150 @@
+"""The model folder that a run leaves: weights, where they come from, and what is known of them."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atas_deploy import __version__
+from atas_deploy.clip.manifest import encoder_settings
+from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.weights import TRAINING_RECORD
+from atas_deploy.core.bundle import LICENSE_TEXTS
+from atas_deploy.core.errors import CheckpointError
+from atas_deploy.core.files import atomic_path
+from atas_deploy.evaluation.compare import Comparison
+from atas_deploy.training.check import check_facts
+from atas_deploy.training.checkpoint import write_model
+from atas_deploy.training.ensemble import ensemble, tower_weights
+from atas_deploy.training.methods import Data
+from atas_deploy.training.options import AS_TRAINED, OF_THE_START
+from atas_deploy.training.pairs import Pairs
+from atas_deploy.training.resolve import Run
+
+_INHERITED = ("architecture", "license", "short_side", "stride", "attention_window")
+
+
+class ModelFolder:
+    """Writes the model of a run.
+
+    Args:
+        folder: an existing folder.
+        clip: the model that is trained, as it starts.
+        run: what is settled about the run.
+        data: what it is trained on.
+        broken: names of images that cannot be decoded, with the reason; may grow.
+
+    Attributes:
+        changes: the last check against the start, by read-out; to be set by who checks.
+    """
+
+    def __init__(
+        self, folder: Path, clip: ClipModel, run: Run, *, data: Data, broken: Mapping[str, str]
+    ) -> None:
+        self.folder, self.clip, self.run = folder, clip, run
+        self.changes: Mapping[str, Comparison] = {}
+        self._data, self._broken = data, broken
+        kept = run.options.alpha < 1
+        self._teacher = tower_weights(clip.model.state_dict()) if kept else {}
+
+    @property
+    def readout(self) -> str:
+        """How the model that is written will be read, if nothing else is asked for."""
+        asked = self.run.options.record_readout
+        if asked == AS_TRAINED:
+            asked = getattr(self.run.settings, "readout", OF_THE_START)
+        return encoder_settings(self.clip)["readout"] if asked == OF_THE_START else asked
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is written: the student, or a point between teacher and student; on the CPU."""
+        state = self.clip.model.state_dict()
+        return ensemble(state, self._teacher, alpha=self.run.options.alpha)
+
+    def write(self, step: int) -> None:
+        """Write weights, configuration, tokenizer, licence texts and training.json.
+
+        Args:
+            step: steps taken.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        self._copy_licenses()
+        write_model(self.folder, self.clip, record=self._record(step), state=self.weights())
+
+    def _copy_licenses(self) -> None:
+        """The licence texts of the weights that training starts from bind what comes out."""
+        start = self.clip.folder
+        for pattern in LICENSE_TEXTS:
+            for text in start.glob(pattern) if start else ():
+                with atomic_path(self.folder / text.name) as part:
+                    shutil.copyfile(text, part)
+
+    def _record(self, step: int) -> dict[str, Any]:
+        """Content of training.json."""
+        clip = self.clip
+        record = {
+            "name": self.folder.resolve().name,
+            **{key: clip.record[key] for key in _INHERITED if clip.record.get(key) is not None},
+            "readout": self.readout,
+            "method": self.run.method,
+            "version": __version__,
+            "torch": torch.__version__,
+            "step": step,
+            "options": {name: _finite(value) for name, value in self.run.values().items()},
+            "start": {"name": clip.name, **clip.record},
+            "data": data_facts(self._data, self._broken),
+        }
+        return record | ({"check": check_facts(self.changes)} if self.changes else {})
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can say: infinity only as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def data_facts(data: Data, broken: Mapping[str, str]) -> dict[str, Any]:
+    """What training.json says about the data.
+
+    Args:
+        data: images.
+        broken: names of those that cannot be decoded, and why.
+    """
+    facts: dict[str, Any] = {"images": len(data), "names_sha256": names_hash(data)}
+    if isinstance(data, Pairs):
+        facts["captions"] = sum(len(texts) for texts in data.captions)
+        facts["captions_without_image"] = len(data.missing)
+    return {**facts, "unreadable": sorted(broken)}
+
+
+def check_data(folder: Path, data: Data) -> None:
+    """Refuse to go on with other images than those that a run began with.
+
+    Raises:
+        CheckpointError: they are others, or in another order.
+    """
+    try:
+        record = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
+        before = record["data"]["images"], record["data"]["names_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # of an older version; the checkpoint is what counts
+    if before != (len(data), names_hash(data)):
+        raise CheckpointError(
+            f"The run in {folder} was started with other images ({before[0]}, now there are "
+            f"{len(data)}); name the same, or start a new run in another folder with --out."
+        )
+
+
+def names_hash(data: Data) -> str:
+    """SHA-256 of the file names of all images, without their folders, one a line."""
+    digest = hashlib.sha256()
+    for name in data.names:
+        digest.update(os.fsencode(PurePath(name).name) + b"\n")
+    return digest.hexdigest()
