@@ -14,8 +14,9 @@ whole optimizer steps, its data included:
 
 All see the same pictures in the same order, as many patches, and regions of the same grids. ATAS
 has InfoNCE with softmax pooling and row norms, at CLIP's scale. Ratios are our images per second
-over the plain step's, and its peak memory over ours: above 1, ours is the faster or smaller. Peak
-memory is resident memory of the whole process on a CPU, memory of tensors on a GPU. `matrix_share`
+over the plain step's, and its peak memory over ours: above 1, ours is the faster or smaller.
+`step_core_s` is processor time of the main process, which other programs disturb less. Peak memory
+is resident memory of the whole process on a CPU, memory of tensors on a GPU. `matrix_share`
 is the share of a matrix product's speed, measured here in the same precision; its operations are
 those of PyTorch's counter for one step, what checkpointing computes again left out. The losses of
 the first step differ by how pictures are resized.
@@ -214,8 +215,10 @@ def draw_pictures(folder: Path, count: int) -> None:
 def middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the steps of all processes."""
     seconds = [second for run in runs for second in run["seconds"]]
+    core_seconds = [second for run in runs for second in run["core_seconds"]]
     return {
         "step_s": round(median(seconds), 4),
+        "step_core_s": round(median(core_seconds), 4),
         "steps_s": [round(second, 4) for second in seconds],
         "peak_mb": round(median(run["peak_mb"] for run in runs), 1),
         "first_loss": round(runs[0]["first_loss"], 4),
@@ -236,6 +239,7 @@ def add_ratios(row: dict[str, Any], matrix_tflops: dict[str, float]) -> None:
         own["matrix_share"] = round(row[name] / own["step_s"] / speed, 3)
         if plain:
             own["speed_over_plain"] = round(plain["step_s"] / own["step_s"], 2)
+            own["plain_core_s_over_ours"] = round(plain["step_core_s"] / own["step_core_s"], 2)
             own["plain_memory_over_ours"] = round(plain["peak_mb"] / own["peak_mb"], 2)
 
 
@@ -262,16 +266,18 @@ def contend(work: Work, folder: Path, kind: str, warm_up: int, steps: int) -> di
     take = plain(work, folder) if kind == "plain" else ours(work, folder, kind)
     started = forget_peak()
     first_loss, *_ = [take() for _ in range(warm_up)]
-    seconds = []
+    seconds, core_seconds = [], []
     for _ in range(steps):
         wait(work.device)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         take()
         wait(work.device)
         seconds.append(time.perf_counter() - start)
+        core_seconds.append(time.process_time() - used)
     gpu = work.device == "cuda"
-    used = torch.cuda.max_memory_allocated() if gpu else max(started, peak())
-    return {"seconds": seconds, "peak_mb": used / 2**20, "first_loss": first_loss}
+    most = torch.cuda.max_memory_allocated() if gpu else max(started, peak())
+    times = {"seconds": seconds, "core_seconds": core_seconds}
+    return {**times, "peak_mb": most / 2**20, "first_loss": first_loss}
 
 
 def count(work: Work, folder: Path, warm_up: int, steps: int) -> dict[str, Any]:

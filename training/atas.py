@@ -34,7 +34,7 @@ from atas_deploy.training.losses import (
 from atas_deploy.training.mosaic import Sheets, make_mosaics, plan_sheets, split_cells
 from atas_deploy.training.pairs import crop
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
-from atas_deploy.training.student import Student, frozen_copy, unlock_blocks
+from atas_deploy.training.student import Normalise, Student, frozen_copy, unlock_blocks
 from atas_deploy.training.teacher_cache import TeacherCache
 
 Pixels = npt.NDArray[np.uint8]
@@ -101,10 +101,7 @@ class AtasObjective:
         self.pooling_scale = scale / settings.pooling_temperature
         self._cache = teacher_cache
         self._names: Sequence[str] = ()
-        device = next(clip.model.parameters()).device
-        self._mean = torch.tensor(clip.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(clip.std, device=device).view(1, 3, 1, 1)
-        self._size: int = clip.model.visual.image_size[0]
+        self._normalise = Normalise(clip)
 
     def groups(self) -> list[ParameterGroup]:
         """What the optimizer updates."""
@@ -130,7 +127,7 @@ class AtasObjective:
         own, batch = self.settings, self.loader.batch(step)
         self._names = batch.names
         pictures = self._normalise(batch.data["image"])
-        whole = fit(pictures, self._size)
+        whole = fit(pictures, self._normalise.size)
         grid, patch = int(rng.choice(own.grids)), self.teacher.patch_size
         sheets = plan_sheets(len(whole), grid=grid, size=own.size, patch=patch)
         mosaics = lay_out(pictures, sheets)
@@ -152,10 +149,6 @@ class AtasObjective:
             seen = watched(image, ours, dense, targets) if looks else {}
         total = torch.stack([getattr(own, name) * value for name, value in parts.items()]).sum()
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}, **seen}
-
-    def _normalise(self, pictures: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 to float32 with the model's mean and standard deviation."""
-        return (pictures.to(self._mean.device).float() / 255.0 - self._mean) / self._std
 
     def _keys(self, whole: Tensor, batch: Batch) -> tuple[Tensor, int, float]:
         """The teacher's embeddings of all processes, our first row, the mean rows of a process."""
@@ -206,11 +199,11 @@ class AtasObjective:
         return torch.stack(each).sum() / count
 
 
-def fit(pictures: Tensor, side: int) -> Tensor:
-    """Resize squares (B, 3, S, S) with antialiasing."""
-    if pictures.shape[-1] == side:
+def fit(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (B, 3, S, S) to (B, 3, H, W) with antialiasing."""
+    if pictures.shape[2:] == size:
         return pictures
-    return F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True)
+    return F.interpolate(pictures, size=size, mode="bilinear", antialias=True)
 
 
 def lay_out(pictures: Tensor, sheets: Sequence[Sheets]) -> list[Tensor]:

@@ -35,15 +35,15 @@ class AtasSettings:
         watch_every: batches from one look for signs of collapse to the next.
     """
 
-    size: int = 448
-    grids: tuple[int, ...] = (2, 4)
+    size: int = 336
+    grids: tuple[int, ...] = (2, 3)
     readout: str = "vanilla"
     temperature: float = 1.0
     pooling_temperature: float = math.inf
     logit_scale: float | None = None
     global_to_local: float = 1.0
-    local_to_local: float = 0.1
-    global_to_global: float = 1.0
+    local_to_local: float = 0.0
+    global_to_global: float = 2.0
     local_form: Form = "cosine"
     global_form: Form = "cosine"
     relation_reduction: Reduction = "row-norm"
@@ -51,7 +51,7 @@ class AtasSettings:
     views: int = 1
     last_blocks: int | None = None
     only_blocks: bool = False
-    layer_decay: float = 1.0
+    layer_decay: float = 0.75
     weight_decay: float = 0.1
     watch_every: int = 10
 

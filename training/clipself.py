@@ -31,7 +31,7 @@ from atas_deploy.training.losses import cosine_loss
 from atas_deploy.training.objective import Losses
 from atas_deploy.training.proposals import open_proposals
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
-from atas_deploy.training.student import Student, frozen_copy, unlock_blocks
+from atas_deploy.training.student import Normalise, Student, frozen_copy, unlock_blocks
 
 _CROPS_AT_ONCE = 256  # in the teacher, which keeps no activations
 
@@ -101,9 +101,7 @@ class ClipSelfObjective:
             student.compile()
         self.student = group.wrap(student)
         self._names: Sequence[str] = ()
-        device = next(clip.model.parameters()).device
-        self._mean = torch.tensor(clip.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(clip.std, device=device).view(1, 3, 1, 1)
+        self._normalise = Normalise(clip)
 
     def groups(self) -> list[ParameterGroup]:
         """What the optimizer updates."""
@@ -153,13 +151,13 @@ class ClipSelfObjective:
     def _boxes(self, batch: Batch) -> tuple[Tensor, ...]:
         """Regions (k, 4) of each picture, as shares of its square."""
         counts = torch.bincount(batch.data["owner"], minlength=len(batch.names)).tolist()
-        return torch.split(batch.data["boxes"].to(self._mean.device), counts)
+        return torch.split(batch.data["boxes"].to(self._normalise.device), counts)
 
     @torch.no_grad()
     def _teach(self, crops: Tensor) -> Tensor:
         """The teacher's class tokens (K, D) of crops (K, 3, S, S) uint8."""
         if not len(crops):
-            return self._mean.new_zeros(0, self.teacher.embed_dim)
+            return torch.zeros(0, self.teacher.embed_dim, device=self._normalise.device)
         parts = torch.split(crops, _CROPS_AT_ONCE)
         return torch.cat([self.teacher(self._normalise(part))[1] for part in parts])
 
@@ -168,10 +166,6 @@ class ClipSelfObjective:
         whole = self._normalise(batch.data["whole"])
         cosines = (self._tower(whole)[1] * self.teacher(whole)[1]).sum(dim=-1)
         return {"class_cosine": cosines.mean()}
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 to float32 with the model's mean and standard deviation."""
-        return (pixels.to(self._mean.device).float() / 255.0 - self._mean) / self._std
 
     def _check_sizes(self) -> None:
         """Refuse sides that are no whole number of patches."""

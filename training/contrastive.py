@@ -21,6 +21,7 @@ from atas_deploy.training.distributed import SINGLE, Group, keeps_local
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.pairs import Pairs, crop
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
+from atas_deploy.training.student import Normalise
 
 MAX_LOG_SCALE = math.log(100.0)  # CLIP's bound
 _TEXTS_AT_ONCE = 96
@@ -163,8 +164,7 @@ class ContrastiveObjective:
         self.tokenizer: Tokenizer = clip.tokenizer()
         self.mode = str(clip.config["preprocess_cfg"]["resize_mode"])
         self.size: int = clip.model.visual.image_size[0]
-        self._mean = torch.tensor(clip.mean).view(1, 3, 1, 1)
-        self._std = torch.tensor(clip.std).view(1, 3, 1, 1)
+        self._normalise = Normalise(clip)
         self._names: list[str] = []
         lock_image_tower(clip.model, locked=settings.lock_image)
         self.towers = group.wrap(Towers(clip.model))
@@ -185,7 +185,7 @@ class ContrastiveObjective:
         images, captions = self._batch(indices[part], rng.spawn(whole)[part])
         device = _device(self.model)
         tokens = torch.from_numpy(self.tokenizer(captions)).to(device)
-        features = self.towers(images.to(device), tokens)
+        features = self.towers(images, tokens)
         return {"loss": shared_contrastive_loss(*features, group=self.group)}
 
     def after_step(self) -> None:
@@ -219,8 +219,8 @@ class ContrastiveObjective:
                 f"Hardly any image can be decoded ({len(self.pairs.broken)} failed, such as "
                 f"{next(iter(self.pairs.broken))}); check the image files."
             )
-        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255.0
-        return (pixels - self._mean) / self._std, captions
+        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        return self._normalise(pixels), captions
 
 
 def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> list[int]:

@@ -1,5 +1,6 @@
 """From what a user says, in a run file or on the command line, to the options of a run."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -129,9 +130,21 @@ def _values(places: Iterable[Given], method: Method) -> dict[str, Any]:
             if name not in kinds:
                 raise _stranger(name, place, method)
             values[name] = as_kind(place.values[name], kinds[name], called=place.called(name))
+            _check_finite(values[name], name, place)
     if "epochs" in values:
         values.setdefault("max_steps", None)
     return values
+
+
+def _check_finite(value: Any, name: str, place: Given) -> None:
+    """Refuse what is no number, and infinity where it means nothing.
+
+    Raises:
+        ConfigError: it is one of these.
+    """
+    means_something = name == "pooling_temperature" and value == math.inf
+    if isinstance(value, float) and not math.isfinite(value) and not means_something:
+        raise ConfigError(f"{place.called(name)} is {value}; give a finite number.")
 
 
 def _stranger(name: str, place: Given, method: Method) -> ConfigError:

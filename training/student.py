@@ -7,6 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from atas_deploy.clip.model import ClipModel
@@ -42,6 +43,29 @@ class Student(nn.Module):
     def forward(self, batches: Sequence[Tensor]) -> list[Views]:
         """Encode batches of normalised pictures, (B, 3, H, W) each."""
         return [Views(*self.vit(pixels)) for pixels in batches]
+
+
+class Normalise:
+    """Turns pixels into what a tower takes, on the tower's device.
+
+    Args:
+        clip: the model, on its device.
+
+    Attributes:
+        device: of the model.
+        size: (H, W) in pixels that the model was trained at.
+    """
+
+    def __init__(self, clip: ClipModel) -> None:
+        self.device = next(clip.model.parameters()).device
+        height, width = clip.model.visual.image_size
+        self.size: tuple[int, int] = height, width
+        self._mean = torch.tensor(clip.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(clip.std, device=self.device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 RGB to float32 by the model's mean and standard deviation."""
+        return (pixels.to(self.device).float() / 255.0 - self._mean) / self._std
 
 
 def frozen_copy(clip: ClipModel, *, readout: str) -> DenseViT:

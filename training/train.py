@@ -5,8 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import torch
 
+from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError, TrainingError
 from atas_deploy.evaluation.compare import Comparison
 from atas_deploy.runtime.lock import locked
@@ -17,7 +19,7 @@ from atas_deploy.training.loop import Hooks, LoopSettings
 from atas_deploy.training.loop import run as run_loop
 from atas_deploy.training.methods import open_data, open_method
 from atas_deploy.training.model_folder import ModelFolder, check_data
-from atas_deploy.training.options import DistillOptions, RunOptions
+from atas_deploy.training.options import DistillOptions, RunOptions, rate_for
 from atas_deploy.training.resolve import Run
 from atas_deploy.training.run_check import open_check
 from atas_deploy.training.run_folder import write_run_file
@@ -25,6 +27,7 @@ from atas_deploy.training.start_model import open_device, open_start
 from atas_deploy.training.watch import watching
 
 Tell = Callable[[str], None]
+_NO_MEMORY = ("can't allocate memory", "Insufficient memory")  # PyTorch's and OpenCV's words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,9 +85,10 @@ def train(
             stack.enter_context(locked(RunFiles(folder)))
         data = open_data(run)
         run = fit_batch(run, count=len(data), world=group.world, tell=tell)
-        settings = loop_settings(run.options, count=len(data), world=group.world)
         clip = open_start(run.options.model, seed=run.options.seed)
         clip.model.to(group.device)
+        width = DenseViT(clip.model.visual).tower.conv.out_channels
+        settings = loop_settings(run.options, count=len(data), world=group.world, width=width)
         if resume:
             check_data(folder, data)
         method = open_method(run, clip, data, group)
@@ -177,20 +181,21 @@ def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) 
     return run.with_batch_size(most)
 
 
-def loop_settings(options: RunOptions, *, count: int, world: int) -> LoopSettings:
+def loop_settings(options: RunOptions, *, count: int, world: int, width: int) -> LoopSettings:
     """How the loop optimises.
 
     Args:
         options: of the run.
         count: images.
         world: processes.
+        width: of the image tower's tokens.
     """
     images = options.batch_size * options.accumulate * world
     steps = options.max_steps or max(1, round(options.epochs * count / images))
     warmup = steps // 10 if options.warmup_steps is None else options.warmup_steps
     return LoopSettings(
         steps=steps,
-        learning_rate=options.lr,
+        learning_rate=rate_for(width) if options.lr is None else options.lr,
         warmup_steps=warmup,
         accumulate=options.accumulate,
         check_every=options.check_every or (0 if options.check_images is None else steps),
@@ -203,15 +208,18 @@ def loop_settings(options: RunOptions, *, count: int, world: int) -> LoopSetting
 
 @contextmanager
 def _memory_in_one_sentence() -> Iterator[None]:
-    """Say what helps when the device has too little memory.
+    """Say what helps when there is too little memory, on whatever device.
 
     Raises:
-        TrainingError: it has.
+        TrainingError: there is.
     """
     try:
         yield
-    except torch.OutOfMemoryError as exc:
+    except (MemoryError, RuntimeError, cv2.error) as exc:
+        known = isinstance(exc, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(sign in str(exc) for sign in _NO_MEMORY):
+            raise
         raise TrainingError(
-            "The GPU has too little memory; give a smaller --batch-size (with --accumulate the "
-            "steps stay as large), a smaller --size, --precision bf16 or --grad-checkpointing."
+            "There is too little memory; give a smaller --batch-size (with --accumulate the steps "
+            "stay as large), a smaller --size, --precision bf16 or --grad-checkpointing."
         ) from exc

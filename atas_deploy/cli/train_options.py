@@ -13,7 +13,14 @@ import click
 
 from atas_deploy.cli.sections import section
 from atas_deploy.core.readouts import READOUTS
-from atas_deploy.training.options import AS_TRAINED, OF_THE_START, OPTIONS, SETTINGS, Method
+from atas_deploy.training.options import (
+    AS_TRAINED,
+    LARGEST_SEED,
+    OF_THE_START,
+    OPTIONS,
+    SETTINGS,
+    Method,
+)
 from atas_deploy.training.presets import PRESETS
 
 _PATH = click.Path(path_type=Path)
@@ -65,7 +72,8 @@ def _of(heading: str) -> Callable[..., Any]:
 
     def option(*names: str, **settings: Any) -> Callable[..., Any]:
         on, _, off = next(name for name in names if name.startswith("--")).partition("/")
-        if default := _defaults(on[2:].replace("-", "_"), on=on[2:], off=off[2:]):
+        default = _defaults(on[2:].replace("-", "_"), on=on[2:], off=off[2:])
+        if default and "[default:" not in settings["help"]:
             settings["help"] += f"  [default: {default}]"
         given: Callable[..., Any] = make(*names, default=None, **settings)
         return given
@@ -133,7 +141,12 @@ OPTIONS_OF_TRAIN: tuple[Callable[..., Any], ...] = (
     _steps("--max-steps", metavar="N", type=_COUNT, help="Optimizer steps, instead of --epochs."),
     _steps("--batch-size", metavar="N", type=_COUNT, help="Images at once, of each process."),
     _steps("--accumulate", metavar="N", type=_COUNT, help="Batches to one optimizer step."),
-    _steps("--lr", metavar="X", type=_ABOVE_ZERO, help="Peak learning rate."),
+    _steps(
+        "--lr",
+        metavar="X",
+        type=_ABOVE_ZERO,
+        help="Peak learning rate.  [default: 1e-5; small image towers 1e-3, but with contrastive]",
+    ),
     _steps(
         "--warmup-steps",
         metavar="N",
@@ -147,7 +160,7 @@ OPTIONS_OF_TRAIN: tuple[Callable[..., Any], ...] = (
         type=click.FloatRange(0, 1, min_open=True),
         help="Factor of the learning rate from one image block to the one below it.",
     ),
-    _steps("--seed", metavar="N", type=click.IntRange(min=0), help="Of all randomness."),
+    _steps("--seed", metavar="N", type=click.IntRange(0, LARGEST_SEED), help="Of all randomness."),
     _distill(
         "--size",
         metavar="PIXELS",

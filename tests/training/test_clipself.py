@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from atas_deploy.clip.model import ClipModel, build_model
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.training.clipself import ClipSelfObjective, ClipSelfSettings, make_view
+from atas_deploy.training.clipself import ClipSelfObjective, make_view
+from atas_deploy.training.clipself_settings import ClipSelfSettings
 from atas_deploy.training.clipself_view import collate_regions
 from atas_deploy.training.images import open_images
 from atas_deploy.training.loader import BatchLoader, Draw, Sample

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.core.errors import AnnotationError
-from atas_deploy.training.clipself import ClipSelfSettings, make_view
+from atas_deploy.training.clipself import make_view
+from atas_deploy.training.clipself_settings import ClipSelfSettings
 from atas_deploy.training.clipself_view import ClipSelfView, collate_regions, mirror
 from atas_deploy.training.loader import Draw
 

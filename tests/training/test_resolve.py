@@ -120,6 +120,8 @@ def test_presets_name_options_of_atas() -> None:
         (said(workers=-1), "--workers is -1"),
         (said(epochs=float("nan")), "--epochs is nan"),
         (said(epochs=float("inf")), "--epochs is inf"),
+        (written(weight_decay=float("nan")), r"weight_decay in run\.toml is nan; give a finite"),
+        (said(seed=2**31), "--seed is 2147483648; give 2147483647 or less"),
         (said(record_readout="fancy"), "Read-out 'fancy' is unknown"),
         (said(check_every=3), "--check-every needs --check-images"),
         (said(check_images=Path("x")), "--check-images with no labels"),

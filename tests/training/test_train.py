@@ -94,15 +94,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 ) -> None:
     """It goes on by its folder alone: options, data, weights, to the last bit."""
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(step: int) -> None:
-        raise Killed
+        raise KilledError
 
     given = said[method] | {"save_every": 2}
     whole = go(given, tmp_path / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         go(given, tmp_path / "parts", hooks=Hooks(on_save=kill))
     assert load_checkpoint(tmp_path / "parts")["step"] == 2
     outcome = go({}, tmp_path / "parts")
@@ -286,9 +286,7 @@ def test_a_run_is_called_as_its_images(source: str, name: str) -> None:
     assert default_folder([source]) == Path("runs") / name
 
 
-def test_the_current_folder_has_a_name_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dot alone is none."""
     monkeypatch.chdir(tmp_path)
     assert default_folder(["."]) == default_folder(["*.jpg"]) == Path("runs") / tmp_path.name
@@ -309,16 +307,36 @@ def test_a_batch_is_no_larger_than_the_data() -> None:
 def test_epochs_become_steps() -> None:
     """A step takes the batches of all processes, several times with accumulation."""
     options = resolve(Given({"epochs": 2.5, "batch_size": 4, "accumulate": 2})).options
-    settings = loop_settings(options, count=160, world=2)
+    settings = loop_settings(options, count=160, world=2, width=768)
     assert (settings.steps, settings.warmup_steps, settings.accumulate) == (25, 2, 2)
-    assert loop_settings(options, count=1, world=1).steps == 1
+    assert loop_settings(options, count=1, world=1, width=768).steps == 1
 
 
 def test_a_check_without_interval_is_made_at_the_end() -> None:
     """The loop checks after its last step; without labels never."""
     labelled = {"check_images": Path("x"), "check_labels": Path("y"), "max_steps": 50}
-    assert loop_settings(resolve(Given(labelled)).options, count=9, world=1).check_every == 50
-    assert loop_settings(resolve().options, count=9, world=1).check_every == 0
+    with_labels, without = resolve(Given(labelled)).options, resolve().options
+    assert loop_settings(with_labels, count=9, world=1, width=768).check_every == 50
+    assert loop_settings(without, count=9, world=1, width=768).check_every == 0
+
+
+def test_small_towers_learn_faster_unless_a_rate_is_given() -> None:
+    """The papers' rate is for ViT-B and ViT-L; contrastive training has its own."""
+    rates = {
+        (method, width): loop_settings(
+            resolve(Given({"method": method})).options, count=9, world=1, width=width
+        ).learning_rate
+        for method in ("atas", "contrastive")
+        for width in (192, 768)
+    }
+    assert rates == {
+        ("atas", 192): 1e-3,
+        ("atas", 768): 1e-5,
+        ("contrastive", 192): 1e-5,
+        ("contrastive", 768): 1e-5,
+    }
+    given = resolve(Given({"lr": 2e-4})).options
+    assert loop_settings(given, count=9, world=1, width=192).learning_rate == 2e-4
 
 
 def test_a_configuration_starts_from_random_weights(start: Path) -> None:
