@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="default: 0 on a CPU, all cores with a GPU")
     parser.add_argument("--turns", type=int, default=2, help="processes of each contender")
     parser.add_argument("--warm-up", type=int, help="default: 1 on a CPU, 5 on a GPU")
-    parser.add_argument("--steps", type=int, help="timed in each process: 2 on a CPU, 20 on a GPU")
+    parser.add_argument("--steps", type=int, help="timed in each process: 1 on a CPU, 20 on a GPU")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -183,7 +183,7 @@ def compare(args: argparse.Namespace, work: Work) -> dict[str, Any]:
     gpu = work.device == "cuda"
     lengths = {
         "warm_up": args.warm_up or (5 if gpu else 1),
-        "steps": args.steps or (20 if gpu else 2),
+        "steps": args.steps or (20 if gpu else 1),
     }
     kinds = list(args.contenders or CONTENDERS[work.device])
     if work.method == "clipself" and "first_epoch" in kinds:  # nothing is cached

@@ -114,8 +114,8 @@ def local_to_local(
     Args:
         student: (M, P, D), p.
         teacher: (M, P, D), q.
-        reduction: which of the three; for one error they differ by factors of P, see the module's
-            documentation of weights.
+        reduction: which of the three. For errors of one size e they are about e sqrt(P), e^2 and
+            e P, so a weight belongs to its reduction.
         count: what the sum over mosaics is divided by, see the module.
 
     Returns:
