@@ -65,7 +65,7 @@ SCORES = {
     "segmentation": ("miou", "present_miou"),
     "regions": ("boxes_top1", "thing_masks_top1", "stuff_masks_top1"),
     "coherence": ("auc", "across_auc"),
-    "retrieval": ("text_to_image_r1", "image_to_text_r1"),
+    "retrieval": ("text_to_image_R@1", "image_to_text_R@1"),
 }
 DENSE = ("segmentation", "regions", "coherence")
 """Measured for each read-out."""
