@@ -16,37 +16,25 @@ A run that was stopped goes on; a row that is done is not done again.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atas_deploy import RegionClassifier, Segmenter
-from atas_deploy.clip.weights import load_model
-from atas_deploy.evaluation.captioned import Captioned
-from atas_deploy.evaluation.coherence import CoherenceTask
-from atas_deploy.evaluation.compare import compare_runs
-from atas_deploy.evaluation.region_data import RegionData
-from atas_deploy.evaluation.regions import RegionsTask
-from atas_deploy.evaluation.report import REPORT, write_report
-from atas_deploy.evaluation.retrieval import RetrievalTask
-from atas_deploy.evaluation.segmentation import SegmentationTask
-from atas_deploy.evaluation.task import Task, run_task
-from atas_deploy.evaluation.truth import PanopticTruth
-from atas_deploy.media.annotations import PanopticFile
-from atas_deploy.runtime.encoders import Encoders
-from atas_deploy.training.checkpoint import CHECKPOINT
-from atas_deploy.training.live import LiveModel, live_model
-from atas_deploy.training.tiny.split import HELD_OUT_FILE, write_training_images
+from dev_tasks import DATA, DevTasks
 
-ROOT = Path(__file__).resolve().parents[1]
-READOUTS = ("vanilla", "maskclip", "sclip", "clearclip", "naclip")
+from atas_deploy.clip.weights import load_model
+from atas_deploy.core.readouts import READOUTS
+from atas_deploy.evaluation.compare import compare_runs
+from atas_deploy.evaluation.report import REPORT, write_report
+from atas_deploy.evaluation.task import run_task
+from atas_deploy.training.checkpoint import CHECKPOINT
+from atas_deploy.training.live import live_model
+from atas_deploy.training.tiny.split import write_training_images
+
 BASE = "base"
 COMMON = ["--precision", "bf16", "--save-every", "50", "--log-every", "25"]
 ATAS = ["--method", "atas"]
@@ -74,7 +62,7 @@ DENSE = ("segmentation", "regions", "coherence")
 def main() -> None:
     """Train, measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--base", required=True, help="model that all rows start from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--rows", nargs="+", choices=[BASE, *ROWS], default=[BASE, *ROWS])
@@ -124,61 +112,15 @@ def train(command: Sequence[str], out: Path) -> Path:
 
 def measure(model: str, data: Path, folder: Path, readouts: Sequence[str]) -> None:
     """Run the evaluations of a model that are not done yet, and keep their reports."""
-    tasks: dict[str, Callable[[LiveModel], Task]] = {"retrieval": partial(retrieval, data=data)}
     clip = load_model(model)
     for readout in readouts:
         with live_model(clip, readout=readout, precision="bf16") as live:
-            for name, open_task in (tasks | tasks_of(readout, data)).items():
+            tasks = DevTasks(live.bundle, data, backend=live.backend)
+            for name in ["retrieval", *(f"{task}-{readout}" for task in DENSE)]:
                 if not (folder / name / REPORT).exists():
                     note(f"{folder}: {name}")
-                    write_report(folder / name, run_task(open_task(live)))
-
-
-def tasks_of(readout: str, data: Path) -> dict[str, Callable[[LiveModel], Task]]:
-    """The evaluations of dense features by their folders' names."""
-    coco = data / "coco_panoptic_100"
-    panoptic, images = coco / "panoptic.json", coco / "images"
-
-    def segmentation(live: LiveModel) -> Task:
-        truth = PanopticTruth(PanopticFile.open(panoptic), images)
-        names = list(truth.class_names or ())
-        segmenter = Segmenter(live.bundle, names, background="none", backend=live.backend)
-        return SegmentationTask(segmenter, truth)
-
-    def regions(live: LiveModel) -> Task:
-        found = RegionData(images, panoptic=panoptic)
-        classifier = RegionClassifier(
-            live.bundle, found.words(None), embed="dense", backend=live.backend
-        )
-        return RegionsTask(classifier, found)
-
-    def coherence(live: LiveModel) -> Task:
-        encoders = Encoders(live.bundle, backend=live.backend)
-        truth = PanopticTruth(PanopticFile.open(panoptic), images)
-        return CoherenceTask(encoders, encoders.dense(), truth)
-
-    return {
-        f"segmentation-{readout}": segmentation,
-        f"regions-{readout}": regions,
-        f"coherence-{readout}": coherence,
-    }
-
-
-def retrieval(live: LiveModel, *, data: Path) -> Task:
-    """Captions of the held-out images."""
-    names = set(HELD_OUT_FILE.read_text(encoding="utf-8").split())
-    flickr = data / "flickr8k"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "held-out.csv")
-        with (flickr / "captions.csv").open(encoding="utf-8", newline="") as source:
-            rows = csv.DictReader(source)
-            kept = [row for row in rows if Path(row["image"]).name in names]
-        with path.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, rows.fieldnames or ())
-            writer.writeheader()
-            writer.writerows(kept)
-        pairs = Captioned(flickr / "images_224.tar", path)
-    return RetrievalTask(Encoders(live.bundle, backend=live.backend), pairs)
+                    task = getattr(tasks, name.partition("-")[0])()
+                    write_report(folder / name, run_task(task))
 
 
 def summary(runs: Sequence[Path], base: Path, readouts: Sequence[str]) -> dict[str, Any]:

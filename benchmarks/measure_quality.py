@@ -14,9 +14,7 @@ Scores come with 95 % intervals from 1,000 bootstrap replicates over images.
 """
 
 import argparse
-import csv
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,28 +24,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from dev_tasks import DATA, DevTasks
 
-from atas_deploy import RegionClassifier, Segmenter
+from atas_deploy import Segmenter
 from atas_deploy.core.bundle import Bundle
-from atas_deploy.evaluation.captioned import Captioned
 from atas_deploy.evaluation.clips import video_clip
-from atas_deploy.evaluation.coherence import CoherenceTask
-from atas_deploy.evaluation.localization import LocalizationTask
-from atas_deploy.evaluation.region_data import RegionData
-from atas_deploy.evaluation.regions import RegionsTask
 from atas_deploy.evaluation.report import to_json
-from atas_deploy.evaluation.retrieval import RetrievalTask
-from atas_deploy.evaluation.segmentation import SegmentationTask
 from atas_deploy.evaluation.task import Task, run_task
-from atas_deploy.evaluation.truth import PanopticTruth
 from atas_deploy.evaluation.video import VideoTask
-from atas_deploy.media.annotations import PanopticFile
 from atas_deploy.media.video import VideoReader
 from atas_deploy.models import open_model
-from atas_deploy.runtime.encoders import Encoders
 
 ROOT = Path(__file__).resolve().parents[1]
-HELD_OUT = ROOT / "atas_deploy" / "training" / "data" / "flickr8k_heldout.txt"
 DOG_POLYGONS = ROOT / "benchmarks" / "data" / "dog_polygons.json"
 VIDEO = Path("video", "01_dog.mp4")
 
@@ -57,7 +45,7 @@ Measure = Callable[[], dict[str, Any]]
 def main() -> None:
     """Run the measurements asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--model", default="atas-tiny")
     parser.add_argument("--readout", help="of dense features; default: the model's")
     parser.add_argument("--short-side", type=int, help="but of retrieval; default: the model's")
@@ -75,54 +63,29 @@ def main() -> None:
         "refine": args.refine,
         "fingerprint": bundle.fingerprint[:16],
     }
-    with tempfile.TemporaryDirectory() as folder:
-        for name, measure in measures(bundle, args.data, args.refine, Path(folder)).items():
-            if args.only is None or name in args.only:
-                start = time.monotonic()
-                report[name] = measure()
-                report[name]["seconds"] = round(time.monotonic() - start, 1)
+    for name, measure in measures(bundle, args.data, args.refine).items():
+        if args.only is None or name in args.only:
+            start = time.monotonic()
+            report[name] = measure()
+            report[name]["seconds"] = round(time.monotonic() - start, 1)
     print(json.dumps(report, indent=2))
 
 
-def measures(bundle: Bundle, data: Path, refine: str, folder: Path) -> dict[str, Measure]:
+def measures(bundle: Bundle, data: Path, refine: str) -> dict[str, Measure]:
     """What can be measured, by name; models and data are opened when it is."""
-    coco, panoptic = data / "coco_panoptic_100", data / "coco_panoptic_100" / "panoptic.json"
-    encoders = Encoders(bundle)
-
-    def segmentation() -> Task:
-        truth = PanopticTruth(PanopticFile.open(panoptic), coco / "images")
-        names = list(truth.class_names or ())
-        return SegmentationTask(Segmenter(bundle, names, background="none", refine=refine), truth)
-
-    def coherence() -> Task:
-        truth = PanopticTruth(PanopticFile.open(panoptic), coco / "images")
-        return CoherenceTask(encoders, encoders.dense(), truth)
-
-    def regions(**settings: Any) -> Task:
-        found = RegionData(coco / "images", panoptic=panoptic)
-        return RegionsTask(
-            RegionClassifier(bundle, found.words(None), crop_scale=1.5, **settings), found
-        )
-
-    def localization() -> Task:
-        return LocalizationTask(encoders, RegionData(coco / "images", panoptic=panoptic))
-
-    def retrieval() -> Task:
-        flickr = data / "flickr8k"
-        captions = held_out(flickr / "captions.csv", folder)
-        return RetrievalTask(encoders, Captioned(flickr / "images_224.tar", captions))
+    tasks = DevTasks(bundle, data)
 
     def flicker(smooth: float) -> Task:
         segmenter = Segmenter(bundle, "dog,person,plant", refine=refine)
         return VideoTask(segmenter, [video_clip(data / VIDEO)], smooth=smooth)
 
     return {
-        "segmentation": lambda: scores(segmentation()),
-        "regions": lambda: scores(regions()),
-        "regions/clipself": lambda: scores(regions(templates="clipself")),
-        "coherence": lambda: scores(coherence()),
-        "localization": lambda: scores(localization()),
-        "retrieval": lambda: scores(retrieval()),
+        "segmentation": lambda: scores(tasks.segmentation(refine=refine)),
+        "regions": lambda: scores(tasks.regions()),
+        "regions/clipself": lambda: scores(tasks.regions(templates="clipself")),
+        "coherence": lambda: scores(tasks.coherence()),
+        "localization": lambda: scores(tasks.localization()),
+        "retrieval": lambda: scores(tasks.retrieval()),
         "flicker": lambda: scores(flicker(0.0)),
         "flicker/smooth": lambda: scores(flicker(0.6)),
         "dog": partial(dog, bundle, data, refine=refine),
@@ -139,18 +102,6 @@ def scores(task: Task) -> dict[str, Any]:
             for name, score in report["scores"].items()
         },
     }
-
-
-def held_out(captions: Path, folder: Path) -> Path:
-    """The captions of the images that were not trained on, in a file of their own."""
-    names = set(HELD_OUT.read_text(encoding="utf-8").split())
-    path = folder / "held-out.csv"
-    with captions.open(encoding="utf-8", newline="") as source, path.open("w", newline="") as out:
-        rows = csv.DictReader(source)
-        writer = csv.DictWriter(out, rows.fieldnames or ())
-        writer.writeheader()
-        writer.writerows(row for row in rows if Path(row["image"]).name in names)
-    return path
 
 
 def dog(bundle: Bundle, data: Path, *, refine: str) -> dict[str, Any]:

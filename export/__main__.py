@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from atas_deploy.core.errors import AtasError, first_sentence
-from atas_deploy.export.extra import needs_extra
+from atas_deploy.core.extra import needs_extra
 
 
 def main(source: str, folder: str, readout: str | None = None) -> None:
@@ -29,7 +29,7 @@ def main(source: str, folder: str, readout: str | None = None) -> None:
 
 def _answer(source: str, folder: Path, readout: str | None) -> dict[str, str]:
     try:
-        with needs_extra():
+        with needs_extra("export", to="Export"):
             from atas_deploy.clip.weights import load_model
             from atas_deploy.export.cached import export_cached
         return {"bundle": export_cached(load_model(source), folder, readout=readout).path.name}

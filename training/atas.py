@@ -9,7 +9,6 @@ D embedding width
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
-from atas_deploy.clip.vit import DenseViT
 from atas_deploy.training.atas_settings import AtasSettings
-from atas_deploy.training.distributed import SINGLE, Group, keeps_local
+from atas_deploy.training.distillation import Distillation
+from atas_deploy.training.distributed import SINGLE, Group
 from atas_deploy.training.loader import Batch, BatchLoader, Draw
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.losses import (
@@ -33,8 +32,6 @@ from atas_deploy.training.losses import (
 )
 from atas_deploy.training.mosaic import Sheets, make_mosaics, plan_sheets, split_cells
 from atas_deploy.training.pairs import crop
-from atas_deploy.training.schedule import ParameterGroup, parameter_groups
-from atas_deploy.training.student import Normalise, Student, frozen_copy, unlock_blocks
 from atas_deploy.training.teacher_cache import TeacherCache
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,7 +64,7 @@ class AtasView:
         }
 
 
-class AtasObjective:
+class AtasObjective(Distillation):
     """The losses of ATAS (an `Objective` of the training loop).
 
     Args:
@@ -89,45 +86,18 @@ class AtasObjective:
         teacher_cache: TeacherCache | None = None,
         compile_student: bool = False,
     ) -> None:
-        self.model, self.loader, self.settings, self.group = clip.model, loader, settings, group
-        self.teacher = frozen_copy(clip, readout=settings.readout)
-        unlock_blocks(clip, last=settings.last_blocks, only_blocks=settings.only_blocks)
-        student = Student(DenseViT(clip.model.visual, readout=settings.readout))
-        if compile_student:
-            student.compile()
-        self.student = group.wrap(student)
+        super().__init__(clip, loader, settings, group=group, compile_student=compile_student)
+        self.settings = settings
         scale = settings.logit_scale or float(clip.model.logit_scale.detach().exp())
         self.scale = scale / settings.temperature
         self.pooling_scale = scale / settings.pooling_temperature
         self._cache = teacher_cache
-        self._names: Sequence[str] = ()
-        self._normalise = Normalise(clip)
-
-    def groups(self) -> list[ParameterGroup]:
-        """What the optimizer updates."""
-        return parameter_groups(
-            self.model.named_parameters(),
-            weight_decay=self.settings.weight_decay,
-            layer_decay=self.settings.layer_decay,
-        )
-
-    def after_step(self) -> None:
-        """Nothing is bounded."""
-
-    def batch_names(self) -> Sequence[str]:
-        """Files of the last batch."""
-        return self._names
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Keep gradients on this process inside the block."""
-        return keeps_local(self.student)
 
     def losses(self, step: int, rng: np.random.Generator) -> Losses:
         """The weighted sum of the three losses on one batch, and what tells of a collapse."""
-        own, batch = self.settings, self.loader.batch(step)
-        self._names = batch.names
-        pictures = self._normalise(batch.data["image"])
-        whole = fit(pictures, self._normalise.size)
+        own, batch = self.settings, self.next_batch(step)
+        pictures = self.normalise(batch.data["image"])
+        whole = fit(pictures, self.normalise.size)
         grid, patch = int(rng.choice(own.grids)), self.teacher.patch_size
         sheets = plan_sheets(len(whole), grid=grid, size=own.size, patch=patch)
         mosaics = lay_out(pictures, sheets)
@@ -141,12 +111,10 @@ class AtasObjective:
             "global_to_global": distance(image, form=own.global_form),
         }
         looks = step % own.watch_every == 0
-        seen: Losses = {}
-        if own.local_to_local or looks:
-            with torch.no_grad():
-                targets = [self.teacher(some)[0] for some in mosaics]
+        targets = self._patches(mosaics) if own.local_to_local or looks else []
+        if own.local_to_local:
             parts["local_to_local"] = self._relate(dense, targets, sheets, count)
-            seen = watched(image, ours, dense, targets) if looks else {}
+        seen = watched(image, ours, dense, targets) if looks else {}
         total = torch.stack([getattr(own, name) * value for name, value in parts.items()]).sum()
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}, **seen}
 
@@ -171,6 +139,11 @@ class AtasObjective:
                 self._cache.store(indices[new], view, fresh)
                 keys[new] = fresh
         return keys.to(whole.device)
+
+    @torch.no_grad()
+    def _patches(self, mosaics: Sequence[Tensor]) -> list[Tensor]:
+        """The teacher's patches of mosaics, (M, h, w, D) of each kind."""
+        return [self.teacher(some)[0] for some in mosaics]
 
     def _pool(self, dense: Sequence[Tensor], sheets: Sequence[Sheets], keys: Tensor) -> Tensor:
         """One local vector an image, (B, D), from mosaics of several kinds."""

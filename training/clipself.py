@@ -12,26 +12,23 @@ Prediction", ICLR 2024.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.regions import pool_boxes
-from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.training.clipself_settings import ClipSelfSettings
 from atas_deploy.training.clipself_view import ClipSelfView
-from atas_deploy.training.distributed import SINGLE, Group, keeps_local
+from atas_deploy.training.distillation import Distillation
+from atas_deploy.training.distributed import SINGLE, Group
 from atas_deploy.training.loader import Batch, BatchLoader
 from atas_deploy.training.losses import cosine_loss
 from atas_deploy.training.objective import Losses
 from atas_deploy.training.proposals import open_proposals
-from atas_deploy.training.schedule import ParameterGroup, parameter_groups
-from atas_deploy.training.student import Normalise, Student, frozen_copy, unlock_blocks
 
 _CROPS_AT_ONCE = 256  # in the teacher, which keeps no activations
 
@@ -63,7 +60,7 @@ def make_view(clip: ClipModel, settings: ClipSelfSettings, names: Sequence[str])
     )
 
 
-class ClipSelfObjective:
+class ClipSelfObjective(Distillation):
     """The loss of CLIPSelf (an `Objective` of the training loop).
 
     Args:
@@ -72,11 +69,6 @@ class ClipSelfObjective:
         settings: settings of the method.
         group: the processes that share a batch.
         compile_student: pass the student to `torch.compile`.
-
-    Attributes:
-        model: what is trained and saved.
-        teacher: what it was.
-        student: the tower that learns, as all processes share it.
 
     Raises:
         ConfigError: a size does not suit the model.
@@ -91,36 +83,9 @@ class ClipSelfObjective:
         group: Group = SINGLE,
         compile_student: bool = False,
     ) -> None:
-        self.model, self.loader, self.settings, self.group = clip.model, loader, settings, group
-        self.teacher = frozen_copy(clip, readout=settings.readout)
+        super().__init__(clip, loader, settings, group=group, compile_student=compile_student)
+        self.settings = settings
         self._check_sizes()
-        unlock_blocks(clip, last=settings.last_blocks, only_blocks=settings.only_blocks)
-        self._tower = DenseViT(clip.model.visual, readout=settings.readout)
-        student: nn.Module = Student(self._tower)
-        if compile_student:
-            student.compile()
-        self.student = group.wrap(student)
-        self._names: Sequence[str] = ()
-        self._normalise = Normalise(clip)
-
-    def groups(self) -> list[ParameterGroup]:
-        """What the optimizer updates."""
-        return parameter_groups(
-            self.model.named_parameters(),
-            weight_decay=self.settings.weight_decay,
-            layer_decay=self.settings.layer_decay,
-        )
-
-    def after_step(self) -> None:
-        """Nothing is bounded."""
-
-    def batch_names(self) -> Sequence[str]:
-        """Files of the last batch."""
-        return self._names
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Keep gradients on this process inside the block."""
-        return keeps_local(self.student)
 
     def losses(self, step: int, rng: np.random.Generator) -> Losses:
         """1 - cosine of the regions of one batch; where it is due, the drift of the class token.
@@ -129,8 +94,7 @@ class ClipSelfObjective:
             "loss"; "regions", how many a picture has; at times "class_cosine", mean cosine of
             student and teacher for whole pictures at the teacher's size.
         """
-        batch = self.loader.batch(step)
-        self._names = batch.names
+        batch = self.next_batch(step)
         (views,) = self.student([self._pictures(batch, rng)])
         found = pool_boxes(views.dense, self._boxes(batch), size=(1, 1))
         wanted = self._teach(batch.data["crops"])
@@ -142,7 +106,7 @@ class ClipSelfObjective:
 
     def _pictures(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """The student's input, (B, 3, L, L), at the batch's scale."""
-        pictures, sizes = self._normalise(batch.data["picture"]), self.settings.multiscale
+        pictures, sizes = self.normalise(batch.data["picture"]), self.settings.multiscale
         side = int(rng.choice(sizes)) if sizes else self.settings.size
         if side == pictures.shape[-1]:
             return pictures
@@ -151,20 +115,20 @@ class ClipSelfObjective:
     def _boxes(self, batch: Batch) -> tuple[Tensor, ...]:
         """Regions (k, 4) of each picture, as shares of its square."""
         counts = torch.bincount(batch.data["owner"], minlength=len(batch.names)).tolist()
-        return torch.split(batch.data["boxes"].to(self._normalise.device), counts)
+        return torch.split(batch.data["boxes"].to(self.normalise.device), counts)
 
     @torch.no_grad()
     def _teach(self, crops: Tensor) -> Tensor:
         """The teacher's class tokens (K, D) of crops (K, 3, S, S) uint8."""
         if not len(crops):
-            return torch.zeros(0, self.teacher.embed_dim, device=self._normalise.device)
+            return torch.zeros(0, self.teacher.embed_dim, device=self.normalise.device)
         parts = torch.split(crops, _CROPS_AT_ONCE)
-        return torch.cat([self.teacher(self._normalise(part))[1] for part in parts])
+        return torch.cat([self.teacher(self.normalise(part))[1] for part in parts])
 
     @torch.no_grad()
     def _watched(self, batch: Batch) -> Losses:
-        whole = self._normalise(batch.data["whole"])
-        cosines = (self._tower(whole)[1] * self.teacher(whole)[1]).sum(dim=-1)
+        whole = self.normalise(batch.data["whole"])
+        cosines = (self.tower(whole)[1] * self.teacher(whole)[1]).sum(dim=-1)
         return {"class_cosine": cosines.mean()}
 
     def _check_sizes(self) -> None:

@@ -50,7 +50,7 @@ class ModelFolder:
     ) -> None:
         self.folder, self.clip, self.run = folder, clip, run
         self.changes: Mapping[str, Comparison] = {}
-        self._data, self._broken = data, broken
+        self._facts, self._broken = data_facts(data), broken
         kept = run.options.alpha < 1
         self._teacher = tower_weights(clip.model.state_dict()) if kept else {}
 
@@ -100,7 +100,7 @@ class ModelFolder:
             "step": step,
             "options": {name: _finite(value) for name, value in self.run.values().items()},
             "start": {"name": clip.name, **clip.record},
-            "data": data_facts(self._data, self._broken),
+            "data": {**self._facts, "unreadable": sorted(self._broken)},
         }
         return record | ({"check": check_facts(self.changes)} if self.changes else {})
 
@@ -110,18 +110,13 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def data_facts(data: Data, broken: Mapping[str, str]) -> dict[str, Any]:
-    """What training.json says about the data.
-
-    Args:
-        data: images.
-        broken: names of those that cannot be decoded, and why.
-    """
+def data_facts(data: Data) -> dict[str, Any]:
+    """What training.json says about the data before they are read."""
     facts: dict[str, Any] = {"images": len(data), "names_sha256": names_hash(data)}
     if isinstance(data, Pairs):
         facts["captions"] = sum(len(texts) for texts in data.captions)
         facts["captions_without_image"] = len(data.missing)
-    return {**facts, "unreadable": sorted(broken)}
+    return facts
 
 
 def check_data(folder: Path, data: Data) -> None:

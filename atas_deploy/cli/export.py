@@ -72,10 +72,10 @@ def run_export(
     *, model: str, out: Path | None, photos: tuple[str, ...], fp16_weights: bool, **settings: Any
 ) -> Any:
     """Load the model, export it and return the bundle."""
-    from atas_deploy.export.extra import needs_extra
+    from atas_deploy.core.extra import needs_extra
     from atas_deploy.models import weights_source
 
-    with needs_extra():
+    with needs_extra("export", to="Export"):
         from atas_deploy.clip.manifest import encoder_settings
         from atas_deploy.clip.weights import load_model
         from atas_deploy.export.bundle import export_bundle

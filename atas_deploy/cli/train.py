@@ -10,7 +10,7 @@ from atas_deploy.cli.progress import make_progress, say
 from atas_deploy.cli.sections import SectionCommand, add_options
 from atas_deploy.cli.train_options import OPTIONS_OF_TRAIN
 from atas_deploy.cli.train_report import advise, complain, conclude, show_row, way_on
-from atas_deploy.training.extra import needs_extra
+from atas_deploy.core.extra import needs_extra
 
 if TYPE_CHECKING:
     from atas_deploy.training.resolve import Run
@@ -47,7 +47,7 @@ def train(
     if print_config:
         click.echo(show_config(said, config=config), nl=False)
         return
-    with needs_extra():
+    with needs_extra("train", to="Training"):
         from atas_deploy.training.run_folder import settle
     folder, run = settle(said, config=config, out=out, resume=bool(resume))
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
@@ -65,7 +65,7 @@ def train(
 
 def show_config(said: dict[str, Any], *, config: Path | None) -> str:
     """All options of a run as a run file, defaults among them."""
-    with needs_extra():
+    with needs_extra("train", to="Training"):
         from atas_deploy.training.config import to_toml
         from atas_deploy.training.resolve import resolve
         from atas_deploy.training.run_folder import gather
@@ -75,7 +75,7 @@ def show_config(said: dict[str, Any], *, config: Path | None) -> str:
 
 def run_train(run: "Run", *, folder: Path, resume: bool, quiet: bool) -> "TrainOutcome":
     """Train with a progress bar and a line for each row of the log."""
-    with needs_extra():
+    with needs_extra("train", to="Training"):
         from atas_deploy.training.loop import Hooks
         from atas_deploy.training.train import train
     progress = make_progress(quiet=quiet)

@@ -69,7 +69,7 @@ def test_perfect_student_has_no_global_cosine_loss(
     tiny_clip: ClipModel, photo_folder: Path
 ) -> None:
     """Before the first step the student is its teacher: class tokens and similarities agree."""
-    losses = _losses(_objective(tiny_clip, photo_folder, global_form="cosine"))
+    losses = _losses(_objective(tiny_clip, photo_folder, global_form="cosine", local_to_local=1.0))
     assert float(losses["global_to_global"]) == pytest.approx(0.0, abs=1e-6)
     assert float(losses["local_to_local"]) == pytest.approx(0.0, abs=1e-4)
     assert float(losses["class_cosine"]) == pytest.approx(1.0, abs=1e-6)
@@ -113,6 +113,29 @@ def test_loss_is_the_weighted_sum(tiny_clip: ClipModel, photo_folder: Path) -> N
     losses = _losses(_objective(tiny_clip, photo_folder, **weights))
     total = sum(weight * float(losses[name]) for name, weight in weights.items())
     assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("left_out", ["global_to_local", "global_to_global"])
+def test_every_weight_takes_part_when_a_loss_is_left_out(
+    tiny_clip: ClipModel, photo_folder: Path, left_out: str
+) -> None:
+    """Several processes could not share a gradient otherwise."""
+    losses = _losses(_objective(tiny_clip, photo_folder, **{left_out: 0.0}))
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in tiny_clip.model.visual.parameters())
+
+
+def test_similarities_without_weight_are_not_computed(
+    tiny_clip: ClipModel, photo_folder: Path
+) -> None:
+    """Neither is the teacher asked for patches, but when it is looked for a collapse."""
+    objective = _objective(tiny_clip, photo_folder, local_to_local=0.0, watch_every=2)
+    assert _losses(objective, 0).keys() - _losses(objective, 1).keys() == {
+        "class_cosine",
+        "patch_cosine",
+        "relation_error",
+    }
+    assert "local_to_local" not in _losses(objective, 0)
 
 
 def test_batch_that_fills_no_mosaic_is_used_wholly(

@@ -1,4 +1,4 @@
-"""What to say where the packages of the extra `export` are missing."""
+"""What to say where the packages of an extra are missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +7,12 @@ from atas_deploy.core.errors import BackendUnavailableError
 
 
 @contextmanager
-def needs_extra() -> Iterator[None]:
+def needs_extra(extra: str, *, to: str) -> Iterator[None]:
     """Name the extra to install if a package is missing.
+
+    Args:
+        extra: name of the extra.
+        to: what is done with its packages, the sentence's subject.
 
     Raises:
         BackendUnavailableError: one is.
@@ -17,6 +21,6 @@ def needs_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as exc:
         raise BackendUnavailableError(
-            f"Export needs {exc.name}, which is not installed; "
-            'run pip install "atas-deploy[export]".'
+            f"{to} needs {exc.name}, which is not installed; "
+            f'run pip install "atas-deploy[{extra}]".'
         ) from exc
