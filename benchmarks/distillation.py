@@ -1,4 +1,4 @@
-"""Train the small model by ATAS, by CLIPSelf and without each part; measure, and print JSON.
+"""Train the small model by ATAS, by CLIPSelf and in other ways; measure, and print JSON.
 
     python benchmarks/distillation.py --data DATA --base MODEL --out RUNS [--rows atas clipself]
 
@@ -42,7 +42,7 @@ ROWS: dict[str, list[str]] = {
     "atas": ATAS,
     "clipself": ["--method", "clipself"],
     "atas without global-to-local": [*ATAS, "--global-to-local", "0"],
-    "atas without local-to-local": [*ATAS, "--local-to-local", "0"],
+    "atas with local-to-local": [*ATAS, "--local-to-local", "0.1"],
     "atas without global-to-global": [*ATAS, "--global-to-global", "0"],
     "atas as the paper reads": [*ATAS, "--preset", "paper"],
 }
