@@ -110,7 +110,7 @@ class AtasObjective(Distillation):
             "global_to_local": distance(self._pool(dense, sheets, ours), form=own.local_form),
             "global_to_global": distance(image, form=own.global_form),
         }
-        looks = step % own.watch_every == 0
+        looks = (step + 1) % own.watch_every == 0
         targets = self._patches(mosaics) if own.local_to_local or looks else []
         if own.local_to_local:
             parts["local_to_local"] = self._relate(dense, targets, sheets, count)

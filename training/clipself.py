@@ -102,7 +102,7 @@ class ClipSelfObjective(Distillation):
         loss = cosine_loss(found, wanted, count=count)
         losses = {"loss": loss, "regions": torch.tensor(len(found) / len(batch.names))}
         every = self.settings.watch_every
-        return losses | self._watched(batch) if every and step % every == 0 else losses
+        return losses | self._watched(batch) if every and (step + 1) % every == 0 else losses
 
     def _pictures(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """The student's input, (B, 3, L, L), at the batch's scale."""
