@@ -53,6 +53,12 @@ class DevTasks:
         encoders = self._encoders()
         return CoherenceTask(encoders, encoders.dense(), self._truth())
 
+    def dense_regions(self) -> Task:
+        """Boxes and masks by the dense features, without the crops."""
+        found = self._regions()
+        classifier = RegionClassifier(self._bundle, found.words(None), backend=self._backend)
+        return RegionsTask(classifier, found, kinds=("boxes", "thing_masks", "stuff_masks"))
+
     def regions(self, **settings: Any) -> Task:
         """Boxes and masks; crops are 1.5 times the box."""
         found = self._regions()

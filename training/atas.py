@@ -43,8 +43,8 @@ class AtasView:
 
     Attributes:
         side: S.
-        mode: "squash" squeezes the image into the square, anything else cuts a square.
-        scale: smallest part of the side that is kept; 1 keeps all, in the middle.
+        mode: "squash" squeezes the part into the square, anything else cuts a square part.
+        scale: smallest part of the side, or of the shorter one, that is kept.
         views: see `AtasSettings`.
     """
 
@@ -53,9 +53,19 @@ class AtasView:
     scale: float
     views: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether a view always shows all of the image."""
+        return self.scale == 1 and self.mode == "squash"
+
+    @property
+    def count(self) -> int:
+        """How many different views there are."""
+        return 1 if self.whole else self.views
+
     def __call__(self, image: Pixels, draw: Draw) -> dict[str, Tensor]:
         """Cut (H, W, 3) uint8 RGB to "image", (3, S, S) uint8, and tell which "view" it is."""
-        view = draw.epoch % self.views
+        view = draw.epoch % self.count
         rng = np.random.default_rng((draw.seed, view, draw.index))
         part = crop(image, rng, size=self.side, scale=self.scale, mode=self.mode)
         return {

@@ -26,7 +26,8 @@ class AtasSettings:
         local_form: "infonce", "cosine" or "kl" for the cells.
         global_form: the same for the class tokens.
         relation_reduction: "row-norm", "mse" or "frobenius" for patch similarities.
-        crop_scale: smallest part of an image's side that a view keeps; 1 = always all of it.
+        crop_scale: smallest part of an image's side that a view keeps; 1 = always all of it, or a
+            square as large as fits if the model was not trained on squashed pictures.
         views: how many different views of an image there are; a later epoch begins anew.
         last_blocks: how many of the last blocks learn; None = all.
         only_blocks: freeze what is in front of and behind the blocks.
@@ -47,8 +48,8 @@ class AtasSettings:
     local_form: Form = "cosine"
     global_form: Form = "cosine"
     relation_reduction: Reduction = "row-norm"
-    crop_scale: float = 1.0
-    views: int = 1
+    crop_scale: float = 0.25
+    views: int = 8
     last_blocks: int | None = None
     only_blocks: bool = False
     layer_decay: float = 0.75

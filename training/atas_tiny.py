@@ -50,7 +50,7 @@ from atas_deploy.training.train import train
 
 NAME, BASE = "atas-tiny", "base"
 READOUT = "sclip"
-SHORT_SIDE = 448
+SHORT_SIDE = 384
 LICENSE = "LicenseRef-atas-tiny-weights"
 TEXT_LOOP = LoopSettings(
     steps=600, learning_rate=1e-3, warmup_steps=50, precision="bf16", log_every=50

@@ -167,7 +167,7 @@ def open_cache(
         "side": view.side,
         "mode": view.mode,
         "scale": view.scale,
-        "seed": options.seed if view.scale < 1 else None,
+        "seed": None if view.whole else options.seed,
         "size": clip.model.visual.image_size[0],
         "mean": clip.mean,
         "std": clip.std,
@@ -177,7 +177,7 @@ def open_cache(
     return TeacherCache(
         options.teacher_cache,
         count=len(data),
-        views=view.views,
+        views=view.count,
         width=DenseViT(clip.model.visual).embed_dim,
         key=cache_key(clip.model.visual, data.names, facts),
     )

@@ -99,10 +99,16 @@ class ModelFolder:
             "torch": torch.__version__,
             "step": step,
             "options": {name: _finite(value) for name, value in self.run.values().items()},
-            "start": {"name": clip.name, **clip.record},
+            "start": _flat({"name": clip.name, **clip.record}),
             "data": {**self._facts, "unreadable": sorted(self._broken)},
         }
         return record | ({"check": check_facts(self.changes)} if self.changes else {})
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's record with its provenance, which may be the record itself, said once."""
+    own = {key: value for key, value in record.items() if key != "provenance"}
+    return {**record.get("provenance", {}), **own}
 
 
 def _finite(value: Any) -> Any:

@@ -65,6 +65,17 @@ def test_views_repeat_after_as_many_epochs() -> None:
     assert not torch.equal(first["image"], second["image"])
 
 
+@pytest.mark.parametrize(
+    ("mode", "scale", "count"), [("squash", 1.0, 1), ("shortest", 1.0, 3), ("squash", 0.5, 3)]
+)
+def test_views_are_one_where_all_is_seen(mode: str, scale: float, count: int) -> None:
+    """Three epochs show as many pictures as there are views."""
+    view, image = AtasView(32, mode, scale, 3), _noise(0)
+    found = [view(image, _draw(epoch=epoch)) for epoch in range(3)]
+    assert len({v["image"].numpy().tobytes() for v in found}) == count == view.count
+    assert {int(v["view"]) for v in found} == set(range(count))
+
+
 def test_perfect_student_has_no_global_cosine_loss(
     tiny_clip: ClipModel, photo_folder: Path
 ) -> None:

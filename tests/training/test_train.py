@@ -126,7 +126,7 @@ def test_the_record_tells_where_the_model_comes_from(said: dict[str, Any], tmp_p
     found, options = record(folder), tomllib.loads((folder / RUN_FILE).read_text())
     assert (found["method"], found["step"], found["license"]) == ("atas", 4, "MIT")
     assert found["readout"] == "naclip"
-    assert found["start"]["name"] == "start"
+    assert (found["start"]["name"], "provenance" in found["start"]) == ("start", False)
     assert found["data"]["images"] == 12
     assert {k: v for k, v in found["options"].items() if v not in (None, "inf")} == {
         k: v for k, v in options.items() if v != float("inf")
