@@ -1,9 +1,10 @@
 """Make the pictures of docs/gallery.md again, by the commands that stand there.
 
-    python benchmarks/make_gallery.py [--keep FOLDER]
+    python benchmarks/make_gallery.py [--keep FOLDER] [--base MODEL]
 
 Every `atas-deploy segment|visualize NAME.jpg ... --out PICTURE` in the page becomes
-docs/gallery/PICTURE.jpg.
+docs/gallery/PICTURE.jpg. With the model that `atas-tiny` was distilled from (base/ of
+`python -m atas_deploy.training.atas_tiny`), docs/gain.jpg shows what it gained.
 The photographs come with scikit-learn: pip install "atas-deploy[demo]".
 """
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import sklearn.datasets
 from PIL import Image
 
@@ -24,6 +26,8 @@ PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "gallery"
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 MAX_BYTES, MAX_SIDE = 120_000, 1600
+GAIN = ["china.jpg", "--classes", "sky,building|temple,tree"]
+GAIN_PICTURE = ROOT / "docs" / "gain.jpg"
 RESULTS = {"segment": "*.overlay.jpg", "visualize": "*.visual.png"}
 
 
@@ -31,7 +35,9 @@ def main() -> None:
     """Run all commands of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="folder for photographs and results")
-    keep = parser.parse_args().keep
+    parser.add_argument("--base", type=Path, help="model before distillation")
+    args = parser.parse_args()
+    keep, base = args.keep, args.base and args.base.resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +45,8 @@ def main() -> None:
             shutil.copy(photo, folder)
         for words in commands():
             make_picture(folder, words)
+        if base:
+            make_gain(folder, base)
 
 
 def commands() -> list[list[str]]:
@@ -51,13 +59,25 @@ def commands() -> list[list[str]]:
 
 def make_picture(folder: Path, words: list[str]) -> None:
     """Run one command and keep its overlay, or its maps."""
+    name = words[words.index("--out") + 1]
+    write_small(run(folder, words), PICTURES / f"{name}.jpg")
+
+
+def make_gain(folder: Path, base: Path) -> None:
+    """The same picture by the base and by `atas-tiny`, side by side."""
+    halves = [
+        run(folder, ["segment", *GAIN, "--model", model, "--out", name])
+        for name, model in (("before", str(base)), ("after", "atas-tiny"))
+    ]
+    write_small(Image.fromarray(np.hstack([np.asarray(half) for half in halves])), GAIN_PICTURE)
+
+
+def run(folder: Path, words: list[str]) -> Image.Image:
+    """The overlay or the maps that a command writes."""
     program = [sys.executable, "-c", "from atas_deploy.cli.main import main; main()"]
     subprocess.run([*program, *words, "--force", "--quiet"], cwd=folder, check=True)
-    name = words[words.index("--out") + 1]
-    (result,) = (folder / name).glob(RESULTS[words[0]])
-    target = PICTURES / f"{name}.jpg"
-    write_small(Image.open(result), target)
-    print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
+    (result,) = (folder / words[words.index("--out") + 1]).glob(RESULTS[words[0]])
+    return Image.open(result)
 
 
 def write_small(image: Image.Image, target: Path) -> None:
@@ -66,6 +86,7 @@ def write_small(image: Image.Image, target: Path) -> None:
     for quality in range(95, 20, -5):
         image.save(target, quality=quality, optimize=True, progressive=True)
         if target.stat().st_size <= MAX_BYTES:
+            print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
             return
     raise SystemExit(f"{target} cannot be made smaller than {MAX_BYTES} bytes.")
 

@@ -172,16 +172,22 @@ class ContrastiveOptions(RunOptions):
     captions: Path | None = None
 
 
-def rate_for(width: int) -> float:
-    """Learning rate of distillation where none is given.
+def rate_for(options: RunOptions, width: int) -> float:
+    """Learning rate of a run.
 
-    1e-5 is that of ATAS and CLIPSelf for ViT-B and ViT-L; the small towers that train in minutes
-    hardly move by it, and 1e-3 was measured to be good for ViT-Ti.
+    If none is given, 1e-5 is that of ATAS and CLIPSelf for ViT-B and ViT-L. The small towers that
+    train in minutes hardly move by it: for them the rates are those that were measured to be good
+    for ViT-Ti. CLIPSelf has a lower one, as nothing in its loss holds the class token.
 
     Args:
+        options: of the run.
         width: of the image tower's tokens.
     """
-    return 1e-3 if width < _SMALL else 1e-5
+    if options.lr is not None:
+        return options.lr
+    if width >= _SMALL:
+        return 1e-5
+    return 3e-4 if isinstance(options, ClipSelfOptions) else 1e-3
 
 
 _SMALL = 384

@@ -195,7 +195,7 @@ def loop_settings(options: RunOptions, *, count: int, world: int, width: int) ->
     warmup = steps // 10 if options.warmup_steps is None else options.warmup_steps
     return LoopSettings(
         steps=steps,
-        learning_rate=rate_for(width) if options.lr is None else options.lr,
+        learning_rate=rate_for(options, width),
         warmup_steps=warmup,
         accumulate=options.accumulate,
         check_every=options.check_every or (0 if options.check_images is None else steps),

@@ -326,12 +326,14 @@ def test_small_towers_learn_faster_unless_a_rate_is_given() -> None:
         (method, width): loop_settings(
             resolve(Given({"method": method})).options, count=9, world=1, width=width
         ).learning_rate
-        for method in ("atas", "contrastive")
+        for method in ("atas", "clipself", "contrastive")
         for width in (192, 768)
     }
     assert rates == {
         ("atas", 192): 1e-3,
         ("atas", 768): 1e-5,
+        ("clipself", 192): 3e-4,
+        ("clipself", 768): 1e-5,
         ("contrastive", 192): 1e-5,
         ("contrastive", 768): 1e-5,
     }
