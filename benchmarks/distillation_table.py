@@ -36,8 +36,8 @@ def main() -> None:
     print(table(["", "R@1"], lines), "\n")
     print("Less the base, present compete, first seed, with 95 % interval:\n")
     print(table(["", *READOUTS], gains(report)), "\n")
-    ahead, columns = count_ahead(report, *MAIN[1:])
-    print(f"{MAIN[1]} is ahead of {MAIN[2]} in {ahead} of {columns} columns.")
+    ahead, columns = count_ahead(report, *MAIN)
+    print(f"{MAIN[0]} is ahead of {MAIN[1]} in {ahead} of {columns} columns.")
 
 
 def scores_lines(report: Report, task: str) -> Iterator[list[str]]:

@@ -85,6 +85,8 @@ ATAS = {
     "local_to_local": RELATIONS,
     "global_to_global": 1.0,
     "weight_decay": 0.1,
+    "crop_scale": 1.0,
+    "views": 1,
 }
 
 
@@ -282,7 +284,7 @@ def contend(work: Work, folder: Path, kind: str, warm_up: int, steps: int) -> di
 
 def count(work: Work, folder: Path, warm_up: int, steps: int) -> dict[str, Any]:
     """Operations of our steps: the first one, in which nothing is cached, and the timed ones."""
-    take, found = ours(work, folder, "bf16"), []
+    take, found = ours(work, folder, "bf16", cache="cache-count"), []
     for _ in range(warm_up + steps):
         with FlopCounterMode(display=False) as counter:
             take()
@@ -290,13 +292,13 @@ def count(work: Work, folder: Path, warm_up: int, steps: int) -> dict[str, Any]:
     return {"tflop_first_epoch": found[0], "tflop": round(median(found[warm_up:]), 4)}
 
 
-def ours(work: Work, folder: Path, kind: str) -> Step:
+def ours(work: Work, folder: Path, kind: str, *, cache: str | None = None) -> Step:
     """This project's step, put together as the command does."""
     options: dict[str, Any] = {"method": work.method, "images": (str(folder / "pictures"),)}
     options |= {"batch_size": work.batch, "size": work.size}
     options |= {"device": work.device, "precision": "bf16", "workers": work.workers}
     if work.method == "atas":
-        options |= {**ATAS, "grids": (work.grid,), "teacher_cache": folder / f"cache-{kind}"}
+        options |= {**ATAS, "grids": (work.grid,), "teacher_cache": folder / (cache or kind)}
     else:
         options |= {"max_grid": work.grid, "max_regions": MOST_CROPS, "watch_every": 0}
     run = resolve(Given(options | OURS[kind]))
