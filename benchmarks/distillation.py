@@ -50,12 +50,12 @@ ROWS: dict[str, list[str]] = {
     "atas on whole pictures": [*ATAS, "--crop-scale", "1"],
     "atas as the paper reads": [
         *(*ATAS, "--preset", "paper", "--size", "336", "--grids", "2,3"),
-        *("--lr", "1e-3", "--epochs", "1"),
+        *("--lr", "1e-3", "--layer-decay", "0.75", "--epochs", "1"),
     ],
 }
 """Options of `atas-deploy train`; what they leave out is the default.
 
-The last row has the losses of the paper read literally, at size, grids, rate and length of the
+The last row has the losses of the paper read literally, at size, grids, rates and length of the
 others: 960 pixels and six epochs are out of a CPU's reach, and its rate is for large models.
 """
 MAIN = ("atas", "clipself")

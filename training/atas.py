@@ -98,7 +98,8 @@ class AtasObjective(Distillation):
     ) -> None:
         super().__init__(clip, loader, settings, group=group, compile_student=compile_student)
         self.settings = settings
-        scale = settings.logit_scale or float(clip.model.logit_scale.detach().exp())
+        own = settings.logit_scale
+        scale = float(clip.model.logit_scale.detach().exp()) if own is None else own
         self.scale = scale / settings.temperature
         self.pooling_scale = scale / settings.pooling_temperature
         self._cache = teacher_cache
@@ -112,10 +113,12 @@ class AtasObjective(Distillation):
         sheets = plan_sheets(len(whole), grid=grid, size=own.size, patch=patch)
         mosaics = lay_out(pictures, sheets)
         keys, first, count = self._keys(whole, batch)
-        ours = keys[first : first + len(whole)]
+        ours, twins = keys[first : first + len(whole)], self._twins(batch.indices, first)
         (_, image), *views = self.student([whole, *mosaics])
         dense = [view.dense for view in views]
-        distance = partial(global_loss, keys=keys, scale=self.scale, first=first, count=count)
+        distance = partial(
+            global_loss, keys=keys, scale=self.scale, first=first, count=count, twins=twins
+        )
         parts = {
             "global_to_local": distance(self._pool(dense, sheets, ours), form=own.local_form),
             "global_to_global": distance(image, form=own.global_form),
@@ -133,6 +136,12 @@ class AtasObjective(Distillation):
         keys = self._teach(whole, batch.indices, batch.data["view"])
         count = self.group.total(len(keys)) / self.group.world
         return self.group.gather(keys), self.group.start(len(keys)), count
+
+    def _twins(self, indices: Tensor, first: int) -> Tensor:
+        """Which other keys are of the image of a row, (B, K): some may be where an epoch ends."""
+        same = indices[:, None] == self.group.gather(indices)
+        same.diagonal(first).fill_(False)
+        return same.to(self.normalise.device)
 
     @torch.no_grad()
     def _teach(self, whole: Tensor, indices: Tensor, views: Tensor) -> Tensor:

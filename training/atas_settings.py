@@ -7,6 +7,14 @@ from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.readouts import check_readout
 from atas_deploy.runtime.settle import check_choice
 from atas_deploy.training.forms import FORMS, REDUCTIONS, Form, Reduction
+from atas_deploy.training.ranges import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_OR_INFINITE,
+    POSITIVE_SHARE,
+    check_ranges,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,17 +72,23 @@ class AtasSettings:
         check_choice("relation reduction", self.relation_reduction, REDUCTIONS)
         if not self.grids or min(self.grids) < 1:
             raise ConfigError(f"The grids are {self.grids}; give numbers of cells, such as 2,4.")
-        for name in ("temperature", "pooling_temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
-        weights = (self.global_to_local, self.local_to_local, self.global_to_global)
-        if min(weights) < 0 or max(weights) == 0 or not all(map(math.isfinite, weights)):
-            raise ConfigError(
-                f"The weights of the losses are {', '.join(map(str, weights))}; give numbers of 0 "
-                "or more, not all of them 0."
-            )
-        if not 0 < self.crop_scale <= 1:
-            raise ConfigError(f"The crop scale is {self.crop_scale}; give a number in (0, 1].")
-        for name in ("views", "watch_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        check_ranges(self, _RANGES)
+        if not any((self.global_to_local, self.local_to_local, self.global_to_global)):
+            raise ConfigError("The weights of all losses are 0; give one of them a number above 0.")
+
+
+_RANGES = {
+    "size": COUNT,
+    "temperature": POSITIVE,
+    "pooling_temperature": POSITIVE_OR_INFINITE,
+    "logit_scale": POSITIVE,
+    "global_to_local": NOT_NEGATIVE,
+    "local_to_local": NOT_NEGATIVE,
+    "global_to_global": NOT_NEGATIVE,
+    "crop_scale": POSITIVE_SHARE,
+    "views": COUNT,
+    "last_blocks": COUNT,
+    "layer_decay": POSITIVE_SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "watch_every": COUNT,
+}

@@ -224,11 +224,14 @@ def to_sentence(comparison: Comparison) -> str:
     )
 
 
-def check_facts(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    """Comparisons by read-out for training.json: images, and the differences by score."""
+def check_facts(comparisons: Mapping[str, Comparison], *, step: int) -> dict[str, Any]:
+    """Comparisons by read-out for training.json: step, images, and the differences by score."""
     kept = ("units", "differences", "confidence")
     found = {readout: comparison_json(each) for readout, each in comparisons.items()}
-    return {readout: {key: each[key] for key in kept} for readout, each in found.items()}
+    return {
+        readout: {"step": step, **{key: each[key] for key in kept}}
+        for readout, each in found.items()
+    }
 
 
 def _scores(report: Report) -> Scores:

@@ -25,6 +25,7 @@ from atas_deploy.core.files import atomic_path, output_error
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
+_STATE = {"step": int, "settings": Mapping, "model": Mapping, "optimizer": Mapping}
 
 
 def make_folder(folder: Path) -> Path:
@@ -64,6 +65,15 @@ def write_model(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_path(folder / MODEL_WEIGHTS) as part:
         part.write_bytes(save(tensors, metadata={"format": "pt"}))
+    write_record(folder, record)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write training.json.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     _write_text(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")
 
 
@@ -99,7 +109,18 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} cannot be read ({type(exc).__name__}); delete it and start again."
         ) from exc
+    if not _is_state(state):
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run of atas-deploy; move it elsewhere and start again."
+        )
     return state
+
+
+def _is_state(state: object) -> bool:
+    """Whether this is what a run saves."""
+    return isinstance(state, dict) and all(
+        isinstance(state.get(name), kind) for name, kind in _STATE.items()
+    )
 
 
 def append_log(folder: Path, row: Mapping[str, float | int]) -> None:
@@ -118,7 +139,7 @@ def append_log(folder: Path, row: Mapping[str, float | int]) -> None:
 def cut_log(folder: Path, *, steps: int) -> dict[str, float]:
     """Forget log lines of steps that a resumed run will take again; return the last one left.
 
-    A line that a crash or a full disk cut off is forgotten, too.
+    Lines that are no rows, as a crash or a full disk leaves them, are forgotten, too.
 
     Raises:
         OutputError: the file cannot be written.
@@ -126,11 +147,23 @@ def cut_log(folder: Path, *, steps: int) -> dict[str, float]:
     path = folder / LOG
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
-    kept = [row for row in rows if row["step"] <= steps]
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as exc:
+        raise output_error(path, exc) from exc
+    kept = [row for row in map(_log_row, lines) if row and row["step"] <= steps]
     _write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept))
-    return dict(kept[-1]) if kept else {}
+    return kept[-1] if kept else {}
+
+
+def _log_row(line: bytes) -> dict[str, float]:
+    """A line of the log; {} if it is no object of numbers with "step"."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (RecursionError, ValueError):
+        return {}
+    numbers = isinstance(row, dict) and all(isinstance(v, int | float) for v in row.values())
+    return row if numbers and "step" in row else {}
 
 
 def _write_text(path: Path, text: str) -> None:

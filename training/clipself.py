@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.regions import pool_boxes
+from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.training.clipself_settings import ClipSelfSettings
 from atas_deploy.training.clipself_view import ClipSelfView
@@ -49,7 +50,7 @@ def make_view(clip: ClipModel, settings: ClipSelfSettings, names: Sequence[str])
     given = settings.proposals
     return ClipSelfView(
         size=settings.size,
-        side=clip.model.visual.image_size[0],
+        side=DenseViT(clip.model.visual).trained_size[0],
         fit=settings.crop_fit or ("squash" if squashed else "longest"),
         fill=(red, green, blue),
         max_grid=settings.max_grid,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.readouts import check_readout
+from atas_deploy.training.ranges import COUNT, NOT_NEGATIVE, POSITIVE_SHARE, check_ranges
 
 Fit = Literal["longest", "squash", "shortest"]
 
@@ -52,11 +53,20 @@ class ClipSelfSettings:
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
         check_readout(self.readout)
-        least = {"size": 1, "max_grid": 1, "max_regions": 1, "watch_every": 0}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give {number} or more.")
+        check_ranges(self, _RANGES)
         if not 1.0 <= self.proposal_scale < float("inf"):
             raise ConfigError(
                 f"proposal_scale is {self.proposal_scale}; give 1 or more, CLIPSelf has 1.5."
             )
+
+
+_RANGES = {
+    "size": COUNT,
+    "multiscale": COUNT,
+    "max_grid": COUNT,
+    "max_regions": COUNT,
+    "last_blocks": COUNT,
+    "layer_decay": POSITIVE_SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "watch_every": NOT_NEGATIVE,
+}

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import OpenClip, TextEncoder
-from atas_deploy.core.errors import ConfigError, TrainingError
+from atas_deploy.core.errors import TrainingError
 from atas_deploy.core.hf_tokenizer import Tokenizer
 from atas_deploy.training.contrastive_settings import ContrastiveSettings
 from atas_deploy.training.distributed import SINGLE, Group, keeps_local
 from atas_deploy.training.loop import Losses
 from atas_deploy.training.pairs import Pairs, crop
 from atas_deploy.training.schedule import ParameterGroup, parameter_groups
+from atas_deploy.training.stream import Stream
 from atas_deploy.training.student import Normalise
 
 MAX_LOG_SCALE = math.log(100.0)  # CLIP's bound
@@ -59,14 +60,22 @@ def contrastive_loss(
 
 
 def shared_contrastive_loss(
-    image_features: Tensor, text_features: Tensor, logit_scale: Tensor, *, group: Group
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor,
+    *,
+    items: Tensor,
+    group: Group,
 ) -> Tensor:
     """This process's share of `contrastive_loss` over the pairs of all processes.
+
+    An image that is in the batch twice, as it may be where an epoch ends, is no negative of itself.
 
     Args:
         image_features: (B, D), L2-normalised; B may differ between the processes.
         text_features: (B, D), L2-normalised; row i belongs to image i.
         logit_scale: factor of the cosines, a scalar.
+        items: (B,) int64, which images the pairs are of.
         group: the processes.
 
     Returns:
@@ -76,10 +85,15 @@ def shared_contrastive_loss(
     texts = group.gather_with_gradient(text_features)
     own = len(image_features)
     targets = group.start(own) + torch.arange(own, device=images.device)
-    scale = logit_scale.float()
-    loss = F.cross_entropy(scale * cosines(image_features, texts), targets, reduction="sum")
-    loss = loss + F.cross_entropy(scale * cosines(text_features, images), targets, reduction="sum")
-    return 0.5 * loss * group.world / len(images)
+    same = items[:, None] == group.gather(items)
+    same[torch.arange(own), targets] = False
+    both = ((image_features, texts), (text_features, images))
+    logits = [logit_scale.float() * cosines(ours, others) for ours, others in both]
+    losses = [
+        F.cross_entropy(rows.masked_fill(same, -math.inf), targets, reduction="sum")
+        for rows in logits
+    ]
+    return 0.5 * torch.stack(losses).sum() * group.world / len(images)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -154,13 +168,10 @@ class ContrastiveObjective:
         seed: int,
         group: Group = SINGLE,
     ) -> None:
-        if len(pairs) < settings.batch_size * group.world:
-            raise ConfigError(
-                f"The batch size is {settings.batch_size * group.world}, but there are only "
-                f"{len(pairs)} images with captions; give more images or a smaller --batch-size."
-            )
         self.model: OpenClip = clip.model
-        self.pairs, self.settings, self.seed, self.group = pairs, settings, seed, group
+        self.pairs, self.settings, self.group = pairs, settings, group
+        size, rank, world = settings.batch_size, group.rank, group.world
+        self._stream = Stream(len(pairs), seed=seed, size=size, rank=rank, world=world)
         self.tokenizer: Tokenizer = clip.tokenizer()
         self.mode = str(clip.config["preprocess_cfg"]["resize_mode"])
         self.size: int = clip.model.visual.image_size[0]
@@ -179,14 +190,14 @@ class ContrastiveObjective:
 
     def losses(self, step: int, rng: np.random.Generator) -> Losses:
         """The contrastive loss of one batch."""
-        own, whole = self.settings.batch_size, self.settings.batch_size * self.group.world
-        part = slice(self.group.rank * own, (self.group.rank + 1) * own)
-        indices = batch_indices(step, count=len(self.pairs), batch_size=whole, seed=self.seed)
-        images, captions = self._batch(indices[part], rng.spawn(whole)[part])
+        own, rank, world = self.settings.batch_size, self.group.rank, self.group.world
+        indices = [index for _, index in self._stream.places(step)]
+        rngs = rng.spawn(own * world)[rank * own : (rank + 1) * own]
+        images, captions, items = self._batch(indices, rngs)
         device = _device(self.model)
         tokens = torch.from_numpy(self.tokenizer(captions)).to(device)
         features = self.towers(images, tokens)
-        return {"loss": shared_contrastive_loss(*features, group=self.group)}
+        return {"loss": shared_contrastive_loss(*features, items=items, group=self.group)}
 
     def after_step(self) -> None:
         """Bound the logit scale."""
@@ -202,9 +213,12 @@ class ContrastiveObjective:
 
     def _batch(
         self, indices: Sequence[int], rngs: Sequence[np.random.Generator]
-    ) -> tuple[Tensor, list[str]]:
-        """Crops, normalised (B, 3, S, S), and a caption each; unreadable images are left out."""
-        crops, captions, self._names = [], [], []
+    ) -> tuple[Tensor, list[str], Tensor]:
+        """Crops, normalised (B, 3, S, S), a caption each, and the numbers of their images (B,).
+
+        Unreadable images are left out.
+        """
+        crops, captions, items = [], [], []
         for index, rng in zip(indices, rngs, strict=True):
             image = self.pairs.image(index)
             if image is None:
@@ -213,30 +227,15 @@ class ContrastiveObjective:
             captions.append(choices[int(rng.integers(len(choices)))])
             scale = self.settings.crop_scale
             crops.append(crop(image, rng, size=self.size, scale=scale, mode=self.mode))
-            self._names.append(self.pairs.names[index])
+            items.append(index)
+        self._names = [self.pairs.names[index] for index in items]
         if len(crops) < 2:
             raise TrainingError(
                 f"Hardly any image can be decoded ({len(self.pairs.broken)} failed, such as "
                 f"{next(iter(self.pairs.broken))}); check the image files."
             )
         pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-        return self._normalise(pixels), captions
-
-
-def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> list[int]:
-    """Which items a step uses: epochs are shuffled anew, a last partial batch is dropped.
-
-    A function of the step alone, so that a resumed run sees the same data.
-    """
-    per_epoch = count // batch_size
-    epoch, batch = divmod(step, per_epoch)
-    order = np.random.default_rng((seed, epoch)).permutation(count)
-    return [int(i) for i in order[batch * batch_size : (batch + 1) * batch_size]]
-
-
-def count_steps(*, count: int, batch_size: int, epochs: float) -> int:
-    """Steps of a number of epochs, at least one."""
-    return max(1, round(epochs * (count // batch_size)))
+        return self._normalise(pixels), captions, torch.tensor(items, device=_device(self.model))
 
 
 def _trim(tokens: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.training.ranges import NOT_NEGATIVE, POSITIVE_SHARE, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,5 +30,11 @@ class ContrastiveSettings:
             raise ConfigError(
                 f"The batch size is {self.batch_size}; contrast needs 2 pairs at least."
             )
-        if not 0 < self.crop_scale <= 1:
-            raise ConfigError(f"The crop scale is {self.crop_scale}; give a number in (0, 1].")
+        check_ranges(self, _RANGES)
+
+
+_RANGES = {
+    "weight_decay": NOT_NEGATIVE,
+    "layer_decay": POSITIVE_SHARE,
+    "crop_scale": POSITIVE_SHARE,
+}

@@ -152,9 +152,9 @@ def join(device: torch.device) -> Group:
 
     Raises:
         ConfigError: the device does not suit several processes, or torchrun's variables are
-            incomplete.
+            incomplete or no numbers.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world, _ = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if world == 1:
         return Group(0, 1, device)
     device = _own_device(device)
@@ -171,7 +171,8 @@ def join(device: torch.device) -> Group:
 def leave() -> None:
     """Part from the other processes, which do so, too; nothing happens if none were met.
 
-    A process that fails just ends: parting might wait for those that wait for it.
+    Not for a process that fails: parting might wait for those that wait for it. It just ends, which
+    the others notice.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -199,6 +200,21 @@ def losing_others() -> Iterator[None]:
         ) from exc
 
 
+def _number(name: str, default: int) -> int:
+    """One of torchrun's variables.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    text = os.environ.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f'{name} is "{text}", which is no whole number; start by torchrun, or unset it.'
+        ) from None
+
+
 def _own_device(device: torch.device) -> torch.device:
     """The device of this process among those of its machine."""
     if device.type == "cpu":
@@ -208,7 +224,7 @@ def _own_device(device: torch.device) -> torch.device:
             f'Device "{device}" does not suit several processes; give "cuda", and each takes its '
             'own GPU, or "cpu".'
         )
-    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    local, count = _number("LOCAL_RANK", 0), torch.cuda.device_count()
     if local >= count:
         raise ConfigError(
             f"Process {local} of this machine has no GPU of its own: PyTorch sees {count}; start "

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -22,11 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from atas_deploy.core.errors import AtasError, ConfigError, InputError, TrainingError
+from atas_deploy.training.stream import Place, Stream
 
 Pixels = npt.NDArray[np.uint8]
 Sample = dict[str, Tensor]
-Place = tuple[int, int]
-"""Epoch and index of an image in the stream."""
 
 _SHARE_OF = 50
 _WORKER_DIED = "DataLoader worker (pid"  # how PyTorch begins to say so
@@ -130,7 +128,7 @@ class BatchLoader:
         self.broken: dict[str, str] = {}
         self._source, self._max_broken = source, max_broken
         self._workers, self._start_method = workers, start_method
-        self._stream = _Stream(len(source), seed=seed, size=batch_size, rank=rank, world=world)
+        self._stream = Stream(len(source), seed=seed, size=batch_size, rank=rank, world=world)
         self._reader = _Reader(source, load, collate, seed)
         self._seen = np.zeros(len(source), np.bool_)
         self._left_out: set[int] = set()
@@ -152,10 +150,6 @@ class BatchLoader:
             loaded = self._instead(step)
         names = [self._source.names[index] for index in loaded.indices]
         return Batch(step, names, torch.tensor(loaded.indices), loaded.data)
-
-    def epoch_of(self, step: int) -> int:
-        """Epoch in which the batch of a step, of all ranks, begins."""
-        return self._stream.epoch_of(step)
 
     def close(self) -> None:
         """End the workers."""
@@ -233,10 +227,12 @@ class BatchLoader:
 
     def _too_many(self) -> TrainingError:
         names, reason = ", ".join(list(self.broken)[:3]), next(iter(self.broken.values()))
+        broken, seen = len(self.broken), int(self._seen.sum())
+        helps = broken < seen and self._max_broken < 1
+        larger = f" or give a larger --max-broken than {self._max_broken:g}" if helps else ""
         return TrainingError(
-            f"{len(self.broken)} of the first {int(self._seen.sum())} images cannot be used, such "
-            f"as {names}: mend or remove them, or allow a larger share than {self._max_broken:g} "
-            f"(max_broken); the first error was: {reason}"
+            f"{broken} of {seen} images that were read cannot be used, such as {names}: mend these "
+            f"files{larger}; the first error was: {reason}"
         )
 
 
@@ -275,37 +271,6 @@ class _Reader(Dataset[_Loaded | AtasError]):
             else:
                 indices.append(index)
         return _Loaded(indices, self._collate(samples) if samples else {}, broken)
-
-
-class _Stream:
-    """Which images a step takes."""
-
-    def __init__(self, count: int, *, seed: int, size: int, rank: int, world: int) -> None:
-        self._count, self._seed = count, seed
-        self._size, self._rank, self._world = size, rank, world
-        self._order = lru_cache(maxsize=2)(self._shuffled)
-
-    def epoch_of(self, step: int) -> int:
-        return step * self._size * self._world // self._count
-
-    def places(self, step: int) -> list[Place]:
-        """The part of a rank."""
-        first = (step * self._world + self._rank) * self._size
-        return [self._place(position) for position in range(first, first + self._size)]
-
-    def after(self, step: int) -> Iterator[Place]:
-        """As many places behind those of all ranks as there are images in two epochs."""
-        first = (step + 1) * self._world * self._size
-        return (self._place(position) for position in range(first, first + 2 * self._count))
-
-    def _place(self, position: int) -> Place:
-        epoch, at = divmod(position, self._count)
-        return epoch, int(self._order(epoch)[at])
-
-    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
-        # The last number is no image's, so that no sample shares this randomness.
-        rng = np.random.default_rng((self._seed, epoch, self._count))
-        return rng.permutation(self._count)
 
 
 def _prepare_worker(_: int) -> None:

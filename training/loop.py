@@ -77,15 +77,16 @@ def run(
 
 
 def _train(trainer: Trainer) -> LoopResult:
-    """Take the steps that are left, or those until any process receives a signal."""
+    """Take the steps that are left, or those until any process receives a signal; then save."""
     model, steps, group = trainer.objective.model, trainer.settings.steps, trainer.group
     model.train()
     with catch_signals(repeated=group.world > 1) as received:
         while not (stop := group.largest(max(received, default=0))) and trainer.step < steps:
             trainer.advance()
-    trainer.save()
+        trainer.finish()
     model.eval()
-    return LoopResult(trainer.step, trainer.last_row, stop or None)
+    interrupted = stop if trainer.step < steps else None
+    return LoopResult(trainer.step, trainer.last_row, interrupted)
 
 
 def _telling(hooks: Hooks, write: Callable[[Mapping[str, float]], None]) -> Hooks:

@@ -80,7 +80,8 @@ class Hooks:
         on_check: called every `check_every` steps with the number of steps taken, the model in
             eval mode; what it returns goes into the log row of that step.
         on_log: called with each log row.
-        on_save: called after each checkpoint with the number of steps taken.
+        on_save: called after each checkpoint with the number of steps taken, and once by a run that
+            goes on where no step is left.
     """
 
     on_start: Callable[[int], None] = lambda _: None

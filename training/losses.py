@@ -16,6 +16,8 @@ Prediction", ICCV 2025, eq. 1 to 5; Wu et al., "CLIPSelf: Vision Transformer Dis
 Open-Vocabulary Dense Prediction", ICLR 2024, eq. 1.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,6 +57,7 @@ def global_loss(
     scale: float = 1.0,
     first: int = 0,
     count: float | None = None,
+    twins: Tensor | None = None,
 ) -> Tensor:
     """Distance of the student's vectors to the teacher's embeddings of the same images.
 
@@ -72,6 +75,8 @@ def global_loss(
         scale: s, of "infonce" and "kl".
         first: row of `keys` that belongs to row 0 of `student`; the others follow.
         count: what the sum is divided by, see the module.
+        twins: (B, K) bool, further keys of the image of row j, which infonce leaves out of the sum
+            over k: no image is a negative of itself.
 
     Returns:
         A scalar. "cosine" and "kl" vanish for a perfect student; "infonce" does so only as s grows.
@@ -91,6 +96,8 @@ def global_loss(
     with torch.autocast(student.device.type, enabled=False):
         logits = scale * student @ keys.T
         if form == "infonce":
+            if twins is not None:
+                logits = logits.masked_fill(twins, -math.inf)
             target = torch.arange(first, first + rows, device=keys.device)
             total = F.cross_entropy(logits, target, reduction="sum")
         else:

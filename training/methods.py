@@ -139,8 +139,9 @@ def _loader(
 
 def atas_view(clip: ClipModel, settings: AtasSettings) -> AtasView:
     """What is cut of an image: a square as large as teacher or cells need it."""
+    trained = DenseViT(clip.model.visual).trained_size[0]
     return AtasView(
-        side=max(clip.model.visual.image_size[0], settings.size // min(settings.grids)),
+        side=max(trained, settings.size // min(settings.grids)),
         mode=str(clip.config["preprocess_cfg"]["resize_mode"]),
         scale=settings.crop_scale,
         views=settings.views,
@@ -162,13 +163,13 @@ def open_cache(
         OutputError: the folder cannot be written.
     """
     assert options.teacher_cache is not None
-    device = next(clip.model.parameters()).device
+    device, tower = next(clip.model.parameters()).device, DenseViT(clip.model.visual)
     facts = {
         "side": view.side,
         "mode": view.mode,
         "scale": view.scale,
         "seed": None if view.whole else options.seed,
-        "size": clip.model.visual.image_size[0],
+        "size": tower.trained_size[0],
         "mean": clip.mean,
         "std": clip.std,
         "precision": options.precision,
@@ -178,6 +179,6 @@ def open_cache(
         options.teacher_cache,
         count=len(data),
         views=view.count,
-        width=DenseViT(clip.model.visual).embed_dim,
+        width=tower.embed_dim,
         key=cache_key(clip.model.visual, data.names, facts),
     )

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,8 +21,9 @@ from atas_deploy.core.errors import CheckpointError
 from atas_deploy.core.files import atomic_path
 from atas_deploy.evaluation.compare import Comparison
 from atas_deploy.training.check import check_facts
-from atas_deploy.training.checkpoint import write_model
+from atas_deploy.training.checkpoint import write_model, write_record
 from atas_deploy.training.ensemble import ensemble, tower_weights
+from atas_deploy.training.loop_settings import LoopSettings
 from atas_deploy.training.methods import Data
 from atas_deploy.training.options import AS_TRAINED, OF_THE_START
 from atas_deploy.training.pairs import Pairs
@@ -38,19 +39,32 @@ class ModelFolder:
         folder: an existing folder.
         clip: the model that is trained, as it starts.
         run: what is settled about the run.
+        loop: how it is optimised.
         data: what it is trained on.
         broken: names of images that cannot be decoded, with the reason; may grow.
+        resume: the run goes on: what its record says of earlier steps stays true.
 
     Attributes:
-        changes: the last check against the start, by read-out; to be set by who checks.
+        changes: the last check against the start, by read-out, if this process made one.
     """
 
     def __init__(
-        self, folder: Path, clip: ClipModel, run: Run, *, data: Data, broken: Mapping[str, str]
+        self,
+        folder: Path,
+        clip: ClipModel,
+        run: Run,
+        *,
+        loop: LoopSettings,
+        data: Data,
+        broken: Mapping[str, str],
+        resume: bool = False,
     ) -> None:
-        self.folder, self.clip, self.run = folder, clip, run
+        self.folder, self.clip, self.run, self._loop = folder, clip, run, loop
         self.changes: Mapping[str, Comparison] = {}
         self._facts, self._broken = data_facts(data), broken
+        before = _read_record(folder) if resume else {}
+        self._broken_before = _unreadable(before)
+        self._check = before.get("check") if self._is_read_as(before) else None
         kept = run.options.alpha < 1
         self._teacher = tower_weights(clip.model.state_dict()) if kept else {}
 
@@ -79,6 +93,28 @@ class ModelFolder:
         self._copy_licenses()
         write_model(self.folder, self.clip, record=self._record(step), state=self.weights())
 
+    def note_check(self, changes: Mapping[str, Comparison], *, step: int) -> None:
+        """Record a check against the start, by read-out, after so many steps."""
+        self.changes, self._check = changes, check_facts(changes, step=step)
+
+    def add_broken(self, names: Iterable[str]) -> None:
+        """Add images that other processes could not decode to the record that is written.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._broken_before |= set(names)
+        write_record(self.folder, {**_read_record(self.folder), "data": self._data()})
+
+    def _is_read_as(self, record: Mapping[str, Any]) -> bool:
+        """Whether the model of a record is mixed and read as this one, so that its check holds."""
+        options = record.get("options")
+        mixed = isinstance(options, dict) and options.get("alpha") == self.run.options.alpha
+        return mixed and record.get("readout") == self.readout
+
+    def _data(self) -> dict[str, Any]:
+        return {**self._facts, "unreadable": sorted({*self._broken, *self._broken_before})}
+
     def _copy_licenses(self) -> None:
         """The licence texts of the weights that training starts from bind what comes out."""
         start = self.clip.folder
@@ -98,11 +134,29 @@ class ModelFolder:
             "version": __version__,
             "torch": torch.__version__,
             "step": step,
+            "steps": self._loop.steps,
+            "learning_rate": self._loop.learning_rate,
             "options": {name: _finite(value) for name, value in self.run.values().items()},
             "start": _flat({"name": clip.name, **clip.record}),
-            "data": {**self._facts, "unreadable": sorted(self._broken)},
+            "data": self._data(),
         }
-        return record | ({"check": check_facts(self.changes)} if self.changes else {})
+        return record | ({"check": self._check} if self._check else {})
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Content of training.json; {} if it cannot be read."""
+    try:
+        record = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _unreadable(record: Mapping[str, Any]) -> set[str]:
+    """Images that a record says could not be decoded."""
+    data = record.get("data")
+    names = data.get("unreadable") if isinstance(data, dict) else None
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,9 +186,9 @@ def check_data(folder: Path, data: Data) -> None:
         CheckpointError: they are others, or in another order.
     """
     try:
-        record = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
-        before = record["data"]["images"], record["data"]["names_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = _read_record(folder)["data"]
+        before = facts["images"], facts["names_sha256"]
+    except (KeyError, TypeError):
         return  # of an older version; the checkpoint is what counts
     if before != (len(data), names_hash(data)):
         raise CheckpointError(

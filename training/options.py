@@ -14,6 +14,7 @@ from atas_deploy.core.readouts import check_readout
 from atas_deploy.training.atas_settings import AtasSettings
 from atas_deploy.training.clipself_settings import ClipSelfSettings
 from atas_deploy.training.contrastive_settings import ContrastiveSettings
+from atas_deploy.training.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 
 Method = Literal["atas", "clipself", "contrastive"]
 LARGEST_SEED = 2**31 - 1
@@ -81,14 +82,10 @@ class RunOptions:
             raise ConfigError(
                 f"--alpha is {self.alpha}; give the student's share of the weights, from 0 to 1."
             )
-        for name, least in _LEAST.items():
-            value = getattr(self, name, None)
-            if value is not None and value < least:
-                raise ConfigError(f"{flag(name)} is {value}; give {least} or more.")
+        own = {name: numbers for name, numbers in _RANGES.items() if hasattr(self, name)}
+        check_ranges(self, own, called=flag)
         if self.seed > LARGEST_SEED:
             raise ConfigError(f"--seed is {self.seed}; give {LARGEST_SEED} or less.")
-        if not 0 < self.epochs < float("inf"):
-            raise ConfigError(f"--epochs is {self.epochs}; give a number above 0.")
         if self.record_readout not in (OF_THE_START, AS_TRAINED):
             check_readout(self.record_readout)
         self._check_labels()
@@ -109,17 +106,20 @@ class RunOptions:
 
 
 _CHECK = ("check_labels", "check_panoptic", "check_classes", "check_every", "check_max_images")
-_LEAST = {
-    "batch_size": 1,
-    "accumulate": 1,
-    "max_steps": 1,
-    "warmup_steps": 0,
-    "seed": 0,
-    "workers": 0,
-    "log_every": 1,
-    "save_every": 1,
-    "check_every": 1,
-    "check_max_images": 1,
+_RANGES = {
+    "epochs": POSITIVE,
+    "max_steps": COUNT,
+    "batch_size": COUNT,
+    "accumulate": COUNT,
+    "lr": POSITIVE,
+    "warmup_steps": NOT_NEGATIVE,
+    "seed": NOT_NEGATIVE,
+    "workers": NOT_NEGATIVE,
+    "max_broken": SHARE,
+    "log_every": COUNT,
+    "save_every": COUNT,
+    "check_every": COUNT,
+    "check_max_images": COUNT,
 }
 
 

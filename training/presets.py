@@ -20,6 +20,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "global_form": "infonce",
         "relation_reduction": "mse",
         "crop_scale": 1.0,
+        "views": 1,
+        "layer_decay": 1.0,
         "lr": 1e-5,
         "weight_decay": 0.1,
         "batch_size": 36,

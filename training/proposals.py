@@ -40,10 +40,6 @@ class Proposals:
     starts: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
 
-    def without(self) -> list[str]:
-        """Names of the images that have no box."""
-        return [self.names[i] for i in np.flatnonzero(np.diff(self.starts) == 0).tolist()]
-
     def of(self, index: int, size: Size) -> Boxes:
         """The boxes of an image, cut at its border; those too small to show anything are left out.
 

@@ -5,20 +5,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atas_deploy.clip.weights import MODEL_WEIGHTS, TRAINING_RECORD
+from atas_deploy.core.bundle import MODEL_CONFIG
 from atas_deploy.core.errors import CheckpointError, ConfigError
 from atas_deploy.core.files import atomic_path
-from atas_deploy.training.checkpoint import CHECKPOINT
+from atas_deploy.runtime.run_files import discard_leftovers
+from atas_deploy.training.checkpoint import CHECKPOINT, LOG
 from atas_deploy.training.config import RUN_FILE, as_kind, read_run_file, to_toml
 from atas_deploy.training.options import flag
 from atas_deploy.training.resolve import Given, Run, resolve
 
 RUNS = Path("runs")
 
+_FILES = (CHECKPOINT, LOG, RUN_FILE, MODEL_CONFIG, MODEL_WEIGHTS, TRAINING_RECORD)
+
 # What a run that goes on may have otherwise; so may it what the labelled check needs.
 _FREE = (
     "images",
     "device",
     "workers",
+    "max_broken",
     "log_every",
     "save_every",
     "tensorboard",
@@ -65,11 +71,26 @@ def settle(
     check_free(out, resume=resume)
     saved = out / RUN_FILE
     if not resume or not saved.is_file():
-        return out, resolve(*places)
+        run = resolve(*places)
+        check_start(run, out)
+        return out, run
     before = Given(read_run_file(saved), saved)
     now = resolve(before, *places)
     _check_same(resolve(before), now, out)
     return out, now
+
+
+def check_start(run: Run, folder: Path) -> None:
+    """Refuse to write the model over the one that training starts from.
+
+    Raises:
+        ConfigError: both are in one folder.
+    """
+    start = Path(run.options.model)
+    if start.is_dir() and start.resolve() == folder.resolve():
+        raise ConfigError(
+            f"{folder} holds the model to start from; name another folder for the run with --out."
+        )
 
 
 def gather(said: Mapping[str, Any], *, config: Path | None) -> tuple[list[Given], Path | None]:
@@ -112,6 +133,15 @@ def write_run_file(folder: Path, run: Run) -> None:
     """
     with atomic_path(folder / RUN_FILE) as part:
         part.write_text(to_toml(run.values()), encoding="utf-8")
+
+
+def discard_parts(folder: Path) -> None:
+    """Remove what runs that were killed in the middle of a file left beside it.
+
+    Args:
+        folder: of a run; nobody else may write there.
+    """
+    discard_leftovers(folder / name for name in _FILES)
 
 
 def _check_same(before: Run, now: Run, folder: Path) -> None:

@@ -53,13 +53,12 @@ class Normalise:
 
     Attributes:
         device: of the model.
-        size: (H, W) in pixels that the model was trained at.
+        size: (H, W) in pixels that the model was trained at, in whole patches.
     """
 
     def __init__(self, clip: ClipModel) -> None:
         self.device = next(clip.model.parameters()).device
-        height, width = clip.model.visual.image_size
-        self.size: tuple[int, int] = height, width
+        self.size: tuple[int, int] = DenseViT(clip.model.visual).trained_size
         self._mean = torch.tensor(clip.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(clip.std, device=self.device).view(1, 3, 1, 1)
 

@@ -1,5 +1,6 @@
 """One training run: data, model, method, loop, model folder."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from atas_deploy.training.model_folder import ModelFolder, check_data
 from atas_deploy.training.options import DistillOptions, RunOptions, rate_for
 from atas_deploy.training.resolve import Run
 from atas_deploy.training.run_check import open_check
-from atas_deploy.training.run_folder import write_run_file
+from atas_deploy.training.run_folder import discard_parts, write_run_file
 from atas_deploy.training.start_model import open_device, open_start
 from atas_deploy.training.watch import watching
 
@@ -78,11 +79,11 @@ def train(
     """
     group = join(open_device(run.options.device))
     with ExitStack() as stack:
-        stack.callback(leave)
         stack.enter_context(_memory_in_one_sentence())
         make_folder(folder)
         if group.rank == 0:
             stack.enter_context(locked(RunFiles(folder)))
+            discard_parts(folder)
         data = open_data(run)
         run = fit_batch(run, count=len(data), world=group.world, tell=tell)
         clip = open_start(run.options.model, seed=run.options.seed)
@@ -91,12 +92,15 @@ def train(
         settings = loop_settings(run.options, count=len(data), world=group.world, width=width)
         if resume:
             check_data(folder, data)
+        else:
+            tell(plan(run, settings, count=len(data), world=group.world))
         method = open_method(run, clip, data, group)
         stack.callback(method.close)
         logged: dict[str, float] = {}
-        model_folder = ModelFolder(folder, clip, run, data=data, broken=method.broken)
+        model_folder = ModelFolder(
+            folder, clip, run, loop=settings, data=data, broken=method.broken, resume=resume
+        )
         if group.rank == 0:
-            write_run_file(folder, run)
             hooks = _attend(hooks or Hooks(), model_folder, logged, tell=tell)
         result = run_loop(
             method.objective,
@@ -108,6 +112,9 @@ def train(
             tensorboard=run.options.tensorboard,
         )
         broken = {k: v for part in group.objects(dict(method.broken)) for k, v in part.items()}
+        if group.rank == 0 and len(broken) > len(method.broken):
+            model_folder.add_broken(broken)
+        leave()
     return TrainOutcome(
         folder=folder,
         step=result.step,
@@ -118,10 +125,33 @@ def train(
     )
 
 
+def plan(run: Run, settings: LoopSettings, *, count: int, world: int = 1) -> str:
+    """What a run is going to do, and what to ask for if that is not much.
+
+    Args:
+        run: what is settled.
+        settings: how it is optimised.
+        count: images.
+        world: processes.
+    """
+    batch = run.options.batch_size * run.options.accumulate * world
+    told = (
+        f"{run.method} from {run.options.model}: {count} images, {settings.steps} "
+        f"step{'s' * (settings.steps != 1)} of {batch}, rate {settings.learning_rate:.1e}"
+    )
+    if settings.steps >= _FEW or run.said & {"epochs", "max_steps"}:
+        return told
+    epochs = math.ceil(_FEW * batch / count)
+    return f"{told}; so few change little, --epochs {epochs} makes {_FEW} of them"
+
+
+_FEW = 100
+
+
 def _attend(
     hooks: Hooks, model_folder: ModelFolder, logged: dict[str, float], *, tell: Tell
 ) -> Hooks:
-    """Hooks that also save the model, watch it, and check it on labels if the run asks for it.
+    """Hooks that also write run file and model, watch it, and check it on labels if asked for.
 
     Args:
         hooks: to be called as before.
@@ -138,8 +168,12 @@ def _attend(
     def on_check(step: int) -> Mapping[str, float]:
         assert check is not None
         found = check(step)
-        model_folder.changes = check.compare()
+        model_folder.note_check(check.compare(), step=step)
         return found
+
+    def on_start(steps: int) -> None:
+        write_run_file(model_folder.folder, run)
+        hooks.on_start(steps)
 
     def on_log(row: Mapping[str, float]) -> None:
         logged.update(row)
@@ -149,7 +183,7 @@ def _attend(
         model_folder.write(step)
         hooks.on_save(step)
 
-    attended = replace(hooks, on_check=on_check, on_log=on_log, on_save=on_save)
+    attended = replace(hooks, on_start=on_start, on_check=on_check, on_log=on_log, on_save=on_save)
     if not isinstance(run.options, DistillOptions):
         return attended
     kind = run.options.on_collapse
@@ -157,7 +191,7 @@ def _attend(
 
 
 def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) -> Run:
-    """Make the batch no larger than the data, so that no image is twice in it.
+    """Make the batch no larger than an epoch.
 
     Args:
         run: what is settled.

@@ -56,8 +56,9 @@ class Trainer:
             eps=1e-6,
             fused=self.device.type == "cuda" or None,
         )
-        self.step = self._saved_at = 0
+        self.step = self._saved_at = self._told_at = self._logged_at = 0
         self.last_row: dict[str, float] = {}
+        self._rate = 0.0
         self._rows = LogRows()
 
     def advance(self) -> None:
@@ -67,34 +68,47 @@ class Trainer:
             NonFiniteLossError: a loss or the gradient became NaN or infinite in any process.
             TrainingError: another process has ended.
         """
-        rate = self._set_rates()
+        self._set_rates()
         self._descend()
         self.step += 1
         if self.group.rank == 0:
             self.hooks.on_step()
         last, checks = self.step == self.settings.steps, self._is_check_due()
         if last or checks or self.step % self.settings.log_every == 0:
-            self._log(rate, checks=checks)
+            self._log(checks=checks)
         if self.step % self.settings.save_every == 0:
             with self._rows.aside():
                 self.save()
 
+    def finish(self) -> None:
+        """Log the steps since the last row, and save; nothing happens if that is done."""
+        if self.step != self._logged_at:
+            self._log(checks=False)
+        self.save()
+
     def save(self) -> None:
-        """Write a checkpoint unless this step has one; all processes wait for it."""
-        if self.step == self._saved_at:
-            return
+        """Write a checkpoint unless this step has one, and tell the hook unless it knows this step.
+
+        All processes wait for it. A run that goes on has a checkpoint that its hook was not told
+        of: it may save the model otherwise than before, or not have come to it.
+        """
         if self.group.rank == 0:
-            state = {
-                "step": self.step,
-                "world": self.group.world,
-                "settings": asdict(self.settings),
-                "model": self.objective.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            save_checkpoint(self.folder, state)
-            self.hooks.on_save(self.step)
-        self._saved_at = self.step
+            if self.step != self._saved_at:
+                save_checkpoint(self.folder, self._state())
+            if self.step != self._told_at:
+                self.hooks.on_save(self.step)
+        self._saved_at = self._told_at = self.step
         self.group.wait()
+
+    def _state(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        return {
+            "step": self.step,
+            "world": self.group.world,
+            "settings": asdict(self.settings),
+            "model": self.objective.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state.
@@ -111,12 +125,12 @@ class Trainer:
         try:
             self.objective.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as exc:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as exc:
             raise CheckpointError(
                 f"The checkpoint in {self.folder} does not fit the model; resume with the same "
                 "model and options."
             ) from exc
-        self.step = self._saved_at = int(state["step"])
+        self.step = self._saved_at = self._logged_at = state["step"]
 
     def _changes(self, state: Mapping[str, Any]) -> list[str]:
         """What a resumed run would do otherwise; settings that a state lacks are the defaults."""
@@ -127,16 +141,15 @@ class Trainer:
         others = state.get("world", 1) != self.group.world
         return changed + ["number of processes"] * others
 
-    def _set_rates(self) -> float:
-        rate = learning_rate(
+    def _set_rates(self) -> None:
+        self._rate = learning_rate(
             self.step,
             peak=self.settings.learning_rate,
             warmup_steps=self.settings.warmup_steps,
             total_steps=self.settings.steps,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        return rate
+            group["lr"] = self._rate * group["scale"]
 
     def _descend(self) -> None:
         """Add up the gradients of the step's batches and follow their mean."""
@@ -181,16 +194,16 @@ class Trainer:
         every = self.settings.check_every
         return every > 0 and (self.step % every == 0 or self.step == self.settings.steps)
 
-    def _log(self, rate: float, *, checks: bool) -> None:
+    def _log(self, *, checks: bool) -> None:
         """Write the mean losses since the last row, and what a check finds."""
-        row = {"step": self.step, "lr": rate, **self._rows.take(self.group)}
+        row = {"step": self.step, "lr": self._rate, **self._rows.take(self.group)}
         with self._rows.aside():
             if self.group.rank == 0:
                 row |= self._check() if checks else {}
                 append_log(self.folder, row)
                 self.hooks.on_log(row)
             self.group.wait()
-        self.last_row = row
+        self.last_row, self._logged_at = row, self.step
 
     def _check(self) -> Mapping[str, float]:
         """Values of a check of the model as it is now."""

@@ -72,7 +72,7 @@ BOUNDS = (
         called="The cosine of the student's class tokens with the teacher's",
         least=0.85,
         sense="the student forgets what it knew of whole images",
-        cure="lower --lr or, with atas, raise --global-to-global or lower --temperature",
+        cure="lower --lr or --alpha or, with atas, raise --global-to-global",
     ),
     Bound(
         name="patch_cosine",

@@ -81,7 +81,9 @@ class Lines:
         left = (self._total - self._count) / rate if self._total and rate else 0
         eta = f", {left:.0f} s left" if left > 0 else ""
         unit = self._unit if self._count == 1 and not of else f"{self._unit}s"
-        say(f"{self._name}: {self._count}{of} {unit}, {rate:.1f} {self._unit}s/s{eta}")
+        slow = 0 < rate < 1
+        speed = f"{1 / rate:.1f} s/{self._unit}" if slow else f"{rate:.1f} {self._unit}s/s"
+        say(f"{self._name}: {self._count}{of} {unit}, {speed}{eta}")
 
 
 class Silent:

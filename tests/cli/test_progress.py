@@ -32,6 +32,21 @@ def test_lines_end_with_what_was_done(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(said) == 2
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(1.0, "4.0 steps/s"), (80.0, "20.0 s/step")])
+def test_the_speed_of_what_is_slow_is_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float, told: str
+) -> None:
+    """Not "0.0 steps/s"."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines = Lines()
+    lines.begin("training", total=None, unit="step")
+    lines.advance(4)
+    now[0] = seconds
+    lines.end()
+    assert capsys.readouterr().err.splitlines()[-1] == f"training: 4 steps, {told}"
+
+
 def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing at all."""
     silent = Silent()

@@ -330,11 +330,11 @@ def test_one_image_has_no_interval() -> None:
 
 
 def test_facts_are_json(clip: ClipModel, data: Path, tmp_path: Path) -> None:
-    """With every score's difference and interval."""
+    """With the step, and every score's difference and interval."""
     check = make_check(clip, data, tmp_path)
     check.start()
     check()
-    facts = json.loads(json.dumps(check_facts(check.compare()), allow_nan=False))
-    assert facts["sclip"]["units"] == 4
+    facts = json.loads(json.dumps(check_facts(check.compare(), step=7), allow_nan=False))
+    assert (facts["sclip"]["step"], facts["sclip"]["units"]) == (7, 4)
     assert {"a", "b", "value", "low", "high", "p"} == facts["sclip"]["differences"]["miou"].keys()
     assert facts["sclip"]["confidence"] == 0.95

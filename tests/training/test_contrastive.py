@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
@@ -20,7 +18,6 @@ from atas_deploy.core.errors import ConfigError, TrainingError
 from atas_deploy.training.contrastive import (
     ContrastiveObjective,
     ContrastiveSettings,
-    batch_indices,
     contrastive_loss,
     encode_texts,
     shared_contrastive_loss,
@@ -84,20 +81,6 @@ def test_logits_stay_in_float32_under_autocast() -> None:
     torch.testing.assert_close(got, contrastive_loss(a, b, scale))
 
 
-@given(
-    count=st.integers(2, 40),
-    size=st.integers(1, 10),
-    seed=st.integers(0, 5),
-    epoch=st.integers(0, 3),
-)
-def test_an_epoch_uses_each_item_at_most_once(count: int, size: int, seed: int, epoch: int) -> None:
-    """The steps of an epoch are disjoint full batches."""
-    size = min(size, count)
-    steps = range(epoch * (count // size), (epoch + 1) * (count // size))
-    used = [i for s in steps for i in batch_indices(s, count=count, batch_size=size, seed=seed)]
-    assert len(used) == len(set(used)) == (count // size) * size
-
-
 def test_bucketed_texts_keep_their_order(tiny_clip: ClipModel) -> None:
     """Sorting by length inside does not change which row is which."""
     texts = ["a", "a long green wall behind a red dog", "dog"] * 50
@@ -122,12 +105,35 @@ def test_locked_tower_trains_its_projection_only(
     assert [n for n, p in visual.named_parameters() if p.grad is not None] == ["proj"]
 
 
-def test_batches_larger_than_the_data_are_refused(
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 1}, "2 pairs at least"),
+        ({"crop_scale": 0.0}, "crop_scale is 0.0; give a number above 0, 1 at most"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; give 0 or more"),
+        ({"layer_decay": 0.0}, "layer_decay is 0.0"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(settings: dict[str, Any], message: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(ConfigError, match=message):
+        ContrastiveSettings(**settings)
+
+
+def test_epochs_are_passes_over_all_images(
     tiny_clip: ClipModel, photo_folder: Path, captions_file: Path
 ) -> None:
-    """The message says how many images there are."""
-    with pytest.raises(ConfigError, match="only 12 images"):
-        make(tiny_clip, photo_folder, captions_file, batch_size=13)
+    """Twelve batches of five are five passes over twelve images, each in an order of its own."""
+    objective = make(tiny_clip, photo_folder, captions_file, batch_size=5)
+    names: list[str] = []
+    with torch.no_grad():
+        for step in range(12):
+            objective.losses(step, np.random.default_rng(step))
+            names += objective.batch_names()
+    epochs = [tuple(names[12 * i : 12 * (i + 1)]) for i in range(5)]
+    assert len(set(epochs)) == 5
+    assert all(sorted(epoch) == objective.pairs.names for epoch in epochs)
 
 
 def test_unreadable_images_leave_the_batch(
@@ -148,7 +154,8 @@ def share(group: Group) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and gradient of a process that has three of four pairs, or the last one."""
     rows = slice(0, 3) if group.rank == 0 else slice(3, 4)
     images, scale = unit(4, 0)[rows].requires_grad_(), torch.tensor(7.0)
-    loss = shared_contrastive_loss(images, unit(4, 1)[rows], scale, group=group)
+    items = torch.arange(4)[rows]
+    loss = shared_contrastive_loss(images, unit(4, 1)[rows], scale, items=items, group=group)
     loss.backward()
     assert images.grad is not None
     return loss.detach(), images.grad
@@ -164,11 +171,24 @@ def test_shares_of_processes_make_the_loss_of_all_pairs(in_two_processes: Call) 
     torch.testing.assert_close(torch.cat([gradient, rest]) / 2, images.grad)
 
 
+def test_an_image_is_no_negative_of_itself() -> None:
+    """Of three pairs, the first and the last of one image, the others' logits are left out."""
+    a, b, scale = unit(3, 0), unit(3, 1), torch.tensor(7.0)
+    logits, expected = 7.0 * (a.double() @ b.double().T).numpy(), 0.0
+    others = {0: (0, 1), 1: (0, 1, 2), 2: (1, 2)}
+    for i, kept in others.items():
+        for row in (logits[i], logits[:, i]):
+            expected -= float(row[i]) - math.log(sum(math.exp(row[k]) for k in kept))
+    items = torch.tensor([5, 8, 5])
+    got = shared_contrastive_loss(a, b, scale, items=items, group=SINGLE)
+    assert float(got) == pytest.approx(expected / 6, rel=1e-5)
+
+
 def train(
     group: Group, clip: ClipModel, images: Path, captions: Path, out: Path, stop: int = 0
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Weights and last loss after four steps of two batches of six pairs, or fewer steps."""
-    settings = ContrastiveSettings(batch_size=6 // group.world)
+    """Weights and last loss after four steps of two batches of ten of twelve pairs, or fewer."""
+    settings = ContrastiveSettings(batch_size=10 // group.world)
     pairs = open_pairs(images, captions)
     objective = ContrastiveObjective(clip, pairs, settings, seed=0, group=group)
     loop = LoopSettings(steps=4, learning_rate=1e-3, accumulate=2, log_every=1)

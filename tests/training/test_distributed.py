@@ -147,6 +147,17 @@ def test_a_process_alone_is_its_own_group() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])
+@pytest.mark.parametrize("text", ["", "two", "1.5"])
+def test_what_torchrun_says_has_to_be_a_number(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    """The message names the variable and what it holds."""
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ConfigError, match=f'{name} is "{text}"'):
+        join(CPU)
+
+
 @pytest.mark.parametrize(
     ("device", "message"), [("cuda:1", "does not suit"), ("mps", "does not suit"), ("cpu", "meet")]
 )

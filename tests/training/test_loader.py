@@ -160,12 +160,6 @@ def test_seeds_differ(open_loader: Open) -> None:
     assert [batch.names for batch in first] != [batch.names for batch in other]
 
 
-def test_epochs_are_told_by_step(open_loader: Open) -> None:
-    """The epoch in which the batch of all ranks begins."""
-    assert [open_loader().epoch_of(step) for step in range(6)] == [0, 0, 0, 1, 1, 2]
-    assert [open_loader(rank=1, world=2).epoch_of(step) for step in range(4)] == [0, 0, 1, 2]
-
-
 def test_few_images_fill_large_batches(open_loader: Open) -> None:
     """A batch may span several epochs."""
     batch = open_loader(batch_size=30).batch(1)
@@ -221,10 +215,13 @@ def test_an_image_that_a_method_cannot_use_is_left_out(open_loader: Open) -> Non
 def test_too_many_broken_files_stop_the_run(
     open_loader: Open, photo_folder: Path, workers: int
 ) -> None:
-    """The error names some, and the share that was allowed."""
+    """The error names some and says what helps, at a start and in a run that goes on."""
     break_files(photo_folder, [0, 1, 2, 4, 5, 7, 9])
     loader = open_loader(workers=workers)
-    expected = r"of the first \d+ images.*\d\d\.png, .*\d\d\.png, .*0\.1.*first error.*cut off"
+    expected = (
+        r"^[67] of \d+ images that were read cannot be used, such as .*\d\d\.png, .*\d\d\.png: "
+        r"mend these files or give a larger --max-broken than 0\.1; the first error was: .*cut off"
+    )
     with pytest.raises(TrainingError, match=expected):
         read(loader, 3)
     assert len(loader.broken) in (6, 7)
@@ -261,10 +258,11 @@ def test_an_empty_batch_takes_the_next_image(
 
 
 def test_nothing_but_broken_files_is_an_error(open_loader: Open, photo_folder: Path) -> None:
-    """Whatever share is allowed."""
+    """Whatever share is allowed, so that no larger one is spoken of."""
     break_files(photo_folder, list(range(COUNT)))
-    with pytest.raises(TrainingError, match="12 of the first 12 images cannot be used"):
-        open_loader(max_broken=1).batch(0)
+    for share in (0.1, 1):
+        with pytest.raises(TrainingError, match=r"^12 of 12 images .*: mend these files; the"):
+            open_loader(max_broken=share, batch_size=COUNT).batch(0)
 
 
 def refuse(_: npt.NDArray[np.uint8], __: Draw) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ def settings(**changes: object) -> LoopSettings:
 def weights(objective: Regression) -> Tensor:
     """The model's weights as one vector."""
     return torch.cat([p.detach().flatten() for p in objective.model.parameters()])
+
+
+def logged_steps(folder: Path) -> list[int]:
+    """The step of each row of the log."""
+    return [json.loads(row)["step"] for row in (folder / LOG).read_text().splitlines()]
 
 
 def stop_at(step: int, number: int) -> Hooks:
@@ -105,6 +111,35 @@ def test_accumulated_batches_are_all_logged(tmp_path: Path) -> None:
     losses = [twin.losses(i, np.random.default_rng((0, i)))["loss"] for i in range(2)]
     assert rows[0]["loss"] == pytest.approx(sum(losses).item() / 2, abs=1e-5)
     assert rows[0]["images_per_second"] > 0
+
+
+def test_a_signal_in_the_last_step_comes_too_late(tmp_path: Path) -> None:
+    """All steps are done, so nothing was interrupted."""
+    result = run(Regression(), settings(), folder=tmp_path, hooks=stop_at(12, signal.SIGTERM))
+    assert (result.step, result.interrupted) == (12, None)
+
+
+def test_a_signal_does_not_break_the_last_save(tmp_path: Path) -> None:
+    """The handler of the caller does not get it while files are written."""
+    reached: list[int] = []
+    hooks = Hooks(on_save=lambda _: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, lambda number, _: reached.append(number))
+    try:
+        run(Regression(), settings(save_every=99), folder=tmp_path, hooks=hooks)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == []
+
+
+def test_a_run_without_steps_left_tells_of_its_checkpoint(tmp_path: Path) -> None:
+    """Once, so that the model can be written; the checkpoint stays as it is."""
+    saved: list[int] = []
+    run(Regression(), settings(), folder=tmp_path)
+    before = (tmp_path / CHECKPOINT).stat()
+    run(Regression(), settings(), folder=tmp_path, resume=True, hooks=Hooks(on_save=saved.append))
+    after = (tmp_path / CHECKPOINT).stat()
+    assert saved == [12]
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
 def test_signals_work_as_before_afterwards(tmp_path: Path) -> None:
@@ -182,14 +217,41 @@ def test_checks_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(weights(plain), weights(checked))
 
 
-def test_a_torn_log_line_is_forgotten(tmp_path: Path) -> None:
-    """A crash in the middle of a line does not keep the run from going on."""
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'{"step": 7, "lo',
+        b"\0" * 64,
+        b'{"step": 4}{"step": 5}\n',
+        b'{"step": 4, "loss": "\xff"}\n',
+        b'[4]\n4\nnull\n{}\n{"loss": 1}\n{"step": "4"}\n',
+        b"[" * 10_000 + b"\n",
+    ],
+)
+def test_what_is_no_row_of_the_log_is_forgotten(tmp_path: Path, rest: bytes) -> None:
+    """What a crash leaves there does not keep the run from going on."""
     run(Regression(), settings(), folder=tmp_path, hooks=stop_at(7, signal.SIGTERM))
-    with (tmp_path / LOG).open("a") as file:
-        file.write('{"step": 7, "lo')
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(rest)
     run(Regression(), settings(), folder=tmp_path, resume=True)
-    steps = [json.loads(row)["step"] for row in (tmp_path / LOG).read_text().splitlines()]
-    assert steps == [3, 6, 9, 12]
+    assert logged_steps(tmp_path) == [3, 6, 7, 9, 12]
+
+
+def test_the_steps_before_a_stop_are_logged(tmp_path: Path) -> None:
+    """A row of its own has the mean over those since the row before; it is in what is returned."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run(Regression(), settings(log_every=1), folder=whole)
+    each = [json.loads(row)["loss"] for row in (whole / LOG).read_text().splitlines()]
+    result = run(Regression(), settings(), folder=stopped, hooks=stop_at(8, signal.SIGTERM))
+    assert logged_steps(stopped) == [3, 6, 8]
+    assert result.losses["step"] == 8
+    assert result.losses["lr"] == pytest.approx(0.1 * rate_at(7))
+    assert result.losses["loss"] == pytest.approx(sum(each[6:8]) / 2, abs=2e-5)
+
+
+def rate_at(step: int) -> float:
+    """Share of the peak: two steps of warm-up, then a half cosine over ten."""
+    return 0.5 * (1 + float(np.cos(np.pi * (step - 2) / 10)))
 
 
 def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
@@ -197,8 +259,7 @@ def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError):
         run(Regression(poison=9), settings(), folder=tmp_path)
     run(Regression(), settings(), folder=tmp_path, resume=True)
-    steps = [json.loads(row)["step"] for row in (tmp_path / LOG).read_text().splitlines()]
-    assert steps == [3, 6, 9, 12]
+    assert logged_steps(tmp_path) == [3, 6, 9, 12]
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
@@ -221,6 +282,38 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="cannot be read"):
+        run(Regression(), settings(), folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [1, 2],
+        torch.zeros(3),
+        {"state_dict": {"weight": torch.zeros(3)}},
+        {"step": "5", "settings": {}, "model": {}, "optimizer": {}},
+        {"step": 5, "settings": asdict(settings()), "model": {}, "optimizer": {}},
+        {
+            "step": 5,
+            "settings": asdict(settings()),
+            "model": nn.Linear(3, 1).state_dict(),
+            "optimizer": {},
+        },
+        {
+            "step": 5,
+            "settings": asdict(settings()),
+            "model": nn.Linear(3, 1).state_dict(),
+            "optimizer": {"state": [], "param_groups": [1, 2]},
+        },
+    ],
+)
+def test_resuming_from_what_is_no_checkpoint_of_a_run_is_refused(
+    tmp_path: Path, content: object
+) -> None:
+    """Whatever torch reads from the file, the answer is one sentence."""
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(CheckpointError, match=r"is no checkpoint of a run|does not fit the model"):
         run(Regression(), settings(), folder=tmp_path, resume=True)
 
 

@@ -120,6 +120,3 @@ def test_fewer_rows_than_processes_average_to_the_whole() -> None:
     x, c = unit(1, 5), unit(1, 5, seed=1)
     parts = [cosine_loss(x[h], c[h], count=0.25) for h in (slice(0, 1), *[slice(1, 1)] * 3)]
     torch.testing.assert_close(torch.stack(parts).mean(), cosine_loss(x, c))
-
-
-# Refusals.

@@ -33,7 +33,14 @@ def make(method: str, clip: ClipModel, photos: Path, group: Group) -> Objective:
         return ClipSelfObjective(clip, loader, regions, group=group)
     form = "infonce" if method == "atas-infonce" else "cosine"
     mosaics = AtasSettings(
-        size=64, grids=(1, 2), readout="sclip", global_form=form, local_form=form, views=2
+        size=64,
+        grids=(1, 2),
+        readout="sclip",
+        local_to_local=0.1,
+        global_form=form,
+        local_form=form,
+        views=2,
+        watch_every=1,
     )
     view = AtasView(side=32, mode="squash", scale=0.5, views=2)
     return AtasObjective(clip, BatchLoader(source, view, **each), mosaics, group=group)

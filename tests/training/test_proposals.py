@@ -41,12 +41,6 @@ def test_boxes_go_to_their_images_by_name(tmp_path: Path) -> None:
     assert proposals.of(2, (30, 30)).shape == (0, 4)
 
 
-def test_images_without_boxes_are_told(tmp_path: Path) -> None:
-    """An image that the file does not know has no box, and is named."""
-    proposals = open_proposals(write(tmp_path / "p.json", INSTANCES), NAMES)
-    assert proposals.without() == ["photos/three.jpg"]
-
-
 def test_results_know_images_by_number(tmp_path: Path) -> None:
     """A bare list of results belongs to images named by numbers; boxes are cut at the edge."""
     rows = [

@@ -118,6 +118,8 @@ def test_presets_name_options_of_atas() -> None:
         (said(alpha=1.5), "--alpha is 1.5"),
         (said(batch_size=0), "--batch-size is 0"),
         (said(workers=-1), "--workers is -1"),
+        (said(lr=0.0), "--lr is 0.0; give a number above 0"),
+        (said(max_broken=1.5), "--max-broken is 1.5; give a number from 0 to 1"),
         (said(epochs=float("nan")), "--epochs is nan"),
         (said(epochs=float("inf")), "--epochs is inf"),
         (written(weight_decay=float("nan")), r"weight_decay in run\.toml is nan; give a finite"),

@@ -1,12 +1,18 @@
 """Student and teacher: what learns and what does not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.model import ClipModel, build_model
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.training.student import Student, frozen_copy, unlock_blocks
+from atas_deploy.training.atas_settings import AtasSettings
+from atas_deploy.training.clipself import make_view
+from atas_deploy.training.clipself_settings import ClipSelfSettings
+from atas_deploy.training.methods import atas_view
+from atas_deploy.training.student import Normalise, Student, frozen_copy, unlock_blocks
 
 
 def _learning(clip: ClipModel) -> set[str]:
@@ -56,3 +62,14 @@ def test_more_blocks_than_there_are_is_refused(tiny_clip: ClipModel) -> None:
     """The message tells how many there are."""
     with pytest.raises(ConfigError, match="the image tower has 2"):
         unlock_blocks(tiny_clip, last=3, only_blocks=True)
+
+
+def test_pictures_are_as_large_as_whole_patches(tiny_clip: ClipModel) -> None:
+    """As in SigLIP models of 384 pixels and patches of 14: no cell would fit 384."""
+    model = dict(tiny_clip.config["model_cfg"])
+    model["vision_cfg"] = model["vision_cfg"] | {"image_size": 40}
+    config = {**tiny_clip.config, "model_cfg": model}
+    clip = replace(tiny_clip, model=build_model(config), config=config)
+    assert Normalise(clip).size == (32, 32)
+    assert atas_view(clip, AtasSettings(size=32, grids=(2,))).side == 32
+    assert make_view(clip, ClipSelfSettings(size=32), []).side == 32

@@ -5,21 +5,28 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torch.utils.checkpoint import checkpoint
 
+from atas_deploy.clip import vit
 from atas_deploy.clip.model import ClipModel
+from atas_deploy.clip.vit import DenseViT
 from atas_deploy.clip.weights import MODEL_WEIGHTS, load_model
 from atas_deploy.core.errors import AtasError, CheckpointError, ConfigError, OutputError
-from atas_deploy.training.checkpoint import load_checkpoint, write_model
+from atas_deploy.training.checkpoint import CHECKPOINT, LOG, load_checkpoint, write_model
 from atas_deploy.training.config import RUN_FILE
 from atas_deploy.training.loop import Hooks
+from atas_deploy.training.methods import open_data
+from atas_deploy.training.model_folder import ModelFolder
 from atas_deploy.training.resolve import Given, resolve
 from atas_deploy.training.run_folder import default_folder, settle
 from atas_deploy.training.start_model import open_device, open_start
-from atas_deploy.training.train import TrainOutcome, fit_batch, loop_settings, train
+from atas_deploy.training.train import TrainOutcome, fit_batch, loop_settings, plan, train
 
 METHODS = ("atas", "clipself", "contrastive")
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -45,6 +52,17 @@ def said(start: Path, photo_folder: Path, captions_file: Path) -> dict[str, dict
         "clipself": shared | {"method": "clipself", "size": 64, "max_grid": 2},
         "contrastive": shared | {"method": "contrastive", "captions": captions_file},
     }
+
+
+@pytest.fixture
+def labelled(photo_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """Options of a check on the first three pictures."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 48), 1 + i, np.uint8)).save(labels / f"{i:02d}.png")
+    classes = {"check_classes": "red,green,blue"}
+    return {"check_images": photo_folder, "check_labels": labels, **classes}
 
 
 def go(said: dict[str, Any], folder: Path, *, hooks: Hooks | None = None) -> TrainOutcome:
@@ -164,6 +182,48 @@ def test_alpha_mixes_what_is_saved_and_not_what_is_trained(
     torch.testing.assert_close(saved[name], 0.25 * student[name] + 0.75 * first[name])
 
 
+def test_a_finished_run_saves_its_model_otherwise(said: dict[str, Any], tmp_path: Path) -> None:
+    """With another alpha and read-out, as a run that had them from the start."""
+    folder = go(said["atas"], tmp_path / "run").folder
+    again = go(said["atas"] | {"alpha": 0.25}, tmp_path / "mixed").folder
+    assert not torch.equal(weights(folder), weights(again))
+    change = {"alpha": 0.25, "record_readout": "sclip"}
+    _, run = settle(change, config=None, out=folder, resume=True)
+    train(run, folder=folder, resume=True)
+    assert torch.equal(weights(folder), weights(again))
+    assert (record(folder)["readout"], record(folder)["options"]["alpha"]) == ("sclip", 0.25)
+
+
+def test_a_finished_run_writes_a_model_that_is_missing(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    """As after a kill between the last checkpoint and the model."""
+    folder = go(said["atas"], tmp_path / "run").folder
+    before = weights(folder)
+    (folder / MODEL_WEIGHTS).unlink()
+    go({}, folder)
+    assert torch.equal(weights(folder), before)
+
+
+def test_what_killed_runs_left_is_removed(said: dict[str, Any], tmp_path: Path) -> None:
+    """Halves of the run's own files, and nothing else."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    halves = [f"{name}.0a1b2c3d.part" for name in (CHECKPOINT, MODEL_WEIGHTS, LOG, RUN_FILE)]
+    for name in (*halves, "notes.part"):
+        (folder / name).write_text("half")
+    go(said["atas"] | {"max_steps": 1}, folder)
+    assert [path.name for path in folder.glob("*.part")] == ["notes.part"]
+
+
+def test_the_record_has_what_the_defaults_became(said: dict[str, Any], tmp_path: Path) -> None:
+    """Learning rate and number of steps, which the options leave open: 12 images by fours."""
+    asked = {k: v for k, v in said["atas"].items() if k not in ("lr", "max_steps")}
+    found = record(go(asked | {"epochs": 0.7}, tmp_path / "run").folder)
+    assert (found["options"]["lr"], found["options"]["max_steps"]) == (None, None)
+    assert (found["learning_rate"], found["steps"]) == (1e-3, 2)
+
+
 def test_broken_images_are_told_and_recorded(
     said: dict[str, Any], photo_folder: Path, tmp_path: Path
 ) -> None:
@@ -174,41 +234,98 @@ def test_broken_images_are_told_and_recorded(
     assert [Path(name).name for name in record(outcome.folder)["data"]["unreadable"]] == ["02.png"]
 
 
-def test_a_checked_run_says_what_training_changed(
+def test_broken_images_of_earlier_steps_stay_recorded(
     said: dict[str, Any], photo_folder: Path, tmp_path: Path
 ) -> None:
-    """In the outcome, the log and training.json; measured on what is saved."""
-    import numpy as np
-    from PIL import Image
+    """Also by a run that goes on and does not come to them again."""
+    (photo_folder / "02.png").write_bytes(b"damaged")
+    folder = go(said["atas"], tmp_path / "run").folder
+    go({}, folder)
+    assert [Path(name).name for name in record(folder)["data"]["unreadable"]] == ["02.png"]
 
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    for i in range(3):
-        Image.fromarray(np.full((40, 48), 1 + i, np.uint8)).save(labels / f"{i:02d}.png")
-    asked = {"check_images": photo_folder, "check_labels": labels, "max_steps": 2, "alpha": 0.0}
-    asked |= {"check_classes": "red,green,blue"}
-    outcome = go(said["atas"] | asked, tmp_path / "run")
+
+def test_broken_images_of_other_processes_are_recorded(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    """They are added to the record that is there."""
+    folder = go(said["atas"], tmp_path / "run").folder
+    before = record(folder)
+    _, run = settle({}, config=None, out=folder, resume=True)
+    clip = open_start(run.options.model, seed=0)
+    loop = loop_settings(run.options, count=12, world=2, width=32)
+    own: dict[str, str] = {}
+    writer = ModelFolder(folder, clip, run, loop=loop, data=open_data(run), broken=own, resume=True)
+    own["b.png"] = "cannot be read"
+    writer.add_broken(["a.png"])
+    assert record(folder)["data"].pop("unreadable") == ["a.png", "b.png"]
+    before["data"]["unreadable"] = ["a.png", "b.png"]
+    assert record(folder) == before
+
+
+def test_a_checked_run_says_what_training_changed(
+    said: dict[str, Any], labelled: dict[str, Any], tmp_path: Path
+) -> None:
+    """In the outcome, the log and training.json; measured on what is saved."""
+    outcome = go(said["atas"] | labelled | {"max_steps": 2, "alpha": 0.0}, tmp_path / "run")
     (change,) = outcome.changes.values()
     assert change.units == 3
     assert all(difference.value == 0 for difference in change.differences.values())
-    assert record(outcome.folder)["check"]["naclip"]["units"] == 3
+    found = record(outcome.folder)["check"]["naclip"]
+    assert (found["step"], found["units"]) == (2, 3)
     assert "check_present_miou" in outcome.row
 
 
-def test_embeddings_of_the_teacher_can_be_kept(said: dict[str, Any], tmp_path: Path) -> None:
-    """A second run that finds them trains the same weights."""
+def test_a_run_that_goes_on_keeps_the_last_check(
+    said: dict[str, Any], labelled: dict[str, Any], tmp_path: Path
+) -> None:
+    """With its step, until the next one; not if the model is mixed otherwise now."""
+    folder = go(said["atas"] | labelled | {"max_steps": 2}, tmp_path / "run").folder
+    before = record(folder)["check"]
+    go({}, folder)
+    assert record(folder)["check"] == before
+    _, run = settle({"alpha": 0.5}, config=None, out=folder, resume=True)
+    train(run, folder=folder, resume=True)
+    assert "check" not in record(folder)
+
+
+def test_embeddings_of_the_teacher_can_be_kept(
+    said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run that finds them trains the same weights, and its teacher has nothing to do."""
+    taught: list[int] = []
+    forward = DenseViT.forward
+
+    def counting(self: DenseViT, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        taught.extend([len(pixels)] * (not torch.is_grad_enabled()))
+        return forward(self, pixels)
+
+    monkeypatch.setattr(DenseViT, "forward", counting)
     asked = said["atas"] | {"teacher_cache": tmp_path / "cache", "local_form": "infonce"}
-    first, again = (go(asked, tmp_path / name).folder for name in ("first", "again"))
+    asked |= {"local_to_local": 0.0, "watch_every": 99}
+    first = go(asked, tmp_path / "first").folder
+    assert sum(taught) > 0
+    taught.clear()
+    again = go(asked, tmp_path / "again").folder
+    assert taught == []
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert torch.equal(weights(first), weights(again))
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(
-    said: dict[str, Any], tmp_path: Path
+    said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights are those of a run without."""
+    """The weights are those of a run without; only with it blocks are computed again."""
+    saved: list[Any] = []
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        saved.append(args)
+        return checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(vit, "checkpoint", counting)
     plain = go(said["atas"], tmp_path / "plain").folder
+    assert not saved
     saving = go(said["atas"] | {"grad_checkpointing": True}, tmp_path / "saving").folder
+    assert saved
     torch.testing.assert_close(weights(plain), weights(saving))
 
 
@@ -232,11 +349,28 @@ def test_a_run_that_goes_on_keeps_its_options(
 
 
 def test_a_run_that_goes_on_may_log_otherwise(said: dict[str, Any], tmp_path: Path) -> None:
-    """So may it run elsewhere, and save another share."""
+    """So may it run elsewhere, save another share, and bear with more broken images."""
     go(said["atas"], tmp_path / "run")
-    change = {"log_every": 7, "device": "cuda", "alpha": 0.5}
+    change = {"log_every": 7, "device": "cuda", "alpha": 0.5, "max_broken": 0.5}
     _, run = settle(change, config=None, out=tmp_path / "run", resume=True)
     assert (run.options.log_every, run.options.device, run.options.lr) == (7, "cuda", 1e-3)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_run_that_is_refused_keeps_its_run_file(
+    said: dict[str, Any], labelled: dict[str, Any], tmp_path: Path, damaged: bool
+) -> None:
+    """Whether its checkpoint or its labels cannot be used."""
+    folder = go(said["atas"] | {"max_steps": 1}, tmp_path / "run").folder
+    before = (folder / RUN_FILE).read_text()
+    if damaged:
+        torch.save({}, folder / CHECKPOINT)
+    change = {"log_every": 7} if damaged else labelled | {"check_classes": None}
+    said_now = {name: value for name, value in change.items() if value is not None}
+    _, run = settle(said_now, config=None, out=folder, resume=True)
+    with pytest.raises(AtasError):
+        train(run, folder=folder, resume=True)
+    assert (folder / RUN_FILE).read_text() == before
 
 
 def test_a_run_does_not_go_on_with_other_images(
@@ -251,6 +385,13 @@ def test_a_run_does_not_go_on_with_other_images(
     (moved / "00.png").unlink()
     with pytest.raises(CheckpointError, match=r"other images \(12, now there are 11\)"):
         train(run, folder=out, resume=True)
+
+
+def test_a_run_does_not_write_over_its_start(start: Path, photo_folder: Path) -> None:
+    """Its teacher would be gone when it goes on."""
+    said = {"images": (str(photo_folder),), "model": str(start)}
+    with pytest.raises(ConfigError, match="holds the model to start from; name another folder"):
+        settle(said, config=None, out=start, resume=False)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(said: dict[str, Any], tmp_path: Path) -> None:
@@ -302,6 +443,28 @@ def test_a_batch_is_no_larger_than_the_data() -> None:
     assert fit_batch(asked, count=8, world=1) is asked
     with pytest.raises(ConfigError, match="batch size is 8, but there are only 7 images"):
         fit_batch(asked, count=7, world=1)
+
+
+FEW = "; so few change little, --epochs 60 makes 100 of them"
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "told"),
+    [
+        (
+            {},
+            60,
+            "2 steps of 36, rate 1.0e-05; so few change little, --epochs 60 makes 100 of them",
+        ),
+        ({"epochs": 2}, 36, "2 steps of 36, rate 1.0e-05"),
+        ({"accumulate": 2}, 7200, "100 steps of 72, rate 1.0e-05"),
+    ],
+)
+def test_a_run_says_what_it_will_do(asked: dict[str, Any], count: int, told: str) -> None:
+    """And that few steps are few, unless they were asked for."""
+    run = resolve(Given({"batch_size": 36, "model": "m", **asked}))
+    settings = loop_settings(run.options, count=count, world=1, width=768)
+    assert plan(run, settings, count=count) == f"atas from m: {count} images, {told}"
 
 
 def test_epochs_become_steps() -> None:

@@ -17,7 +17,6 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.text import TextEncoder
 from atas_deploy.training.contrastive import (
     MAX_LOG_SCALE,
-    batch_indices,
     cosines,
     encode_texts,
     lock_image_tower,
@@ -243,6 +242,13 @@ def drop_words(tokens: Tensor, rng: np.random.Generator, *, share: float) -> Ten
     rows, columns = keep.nonzero(as_tuple=True)
     kept[rows, keep.cumsum(dim=1)[rows, columns] - 1] = tokens[rows, columns]
     return kept
+
+
+def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> list[int]:
+    """Which items a step uses: epochs are shuffled anew, a last partial batch is dropped."""
+    epoch, batch = divmod(step, count // batch_size)
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    return [int(i) for i in order[batch * batch_size : (batch + 1) * batch_size]]
 
 
 def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atas_deploy.training.tiny.text_phase import FeatureMaker, drop_words
+from atas_deploy.training.tiny.text_phase import FeatureMaker, batch_indices, drop_words
 
 
 def test_made_features_are_of_their_class() -> None:
@@ -19,6 +19,21 @@ def test_made_features_are_of_their_class() -> None:
     right = beliefs.argmax(dim=1) == torch.arange(7).repeat(10)
     assert right.float().mean() > 0.8
     torch.testing.assert_close(made.norm(dim=1), torch.full((70,), 9.0))
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(2, 40),
+    size=st.integers(1, 10),
+    seed=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_uses_each_item_at_most_once(count: int, size: int, seed: int, epoch: int) -> None:
+    """The steps of an epoch are disjoint full batches."""
+    size = min(size, count)
+    steps = range(epoch * (count // size), (epoch + 1) * (count // size))
+    used = [i for s in steps for i in batch_indices(s, count=count, batch_size=size, seed=seed)]
+    assert len(used) == len(set(used)) == (count // size) * size
 
 
 @given(seed=st.integers(0, 50), share=st.floats(0, 1))
