@@ -90,10 +90,9 @@ def train(
         clip.model.to(group.device)
         width = DenseViT(clip.model.visual).tower.conv.out_channels
         settings = loop_settings(run.options, count=len(data), world=group.world, width=width)
+        run = fit_watch(run, settings)
         if resume:
             check_data(folder, data)
-        else:
-            tell(plan(run, settings, count=len(data), world=group.world))
         method = open_method(run, clip, data, group)
         stack.callback(method.close)
         logged: dict[str, float] = {}
@@ -102,6 +101,8 @@ def train(
         )
         if group.rank == 0:
             hooks = _attend(hooks or Hooks(), model_folder, logged, tell=tell)
+            if not resume:
+                tell(plan(run, settings, count=len(data), world=group.world))
         result = run_loop(
             method.objective,
             settings,
@@ -213,6 +214,14 @@ def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) 
         )
     tell(f"batch size {most}, as there are only {count} images")
     return run.with_batch_size(most)
+
+
+def fit_watch(run: Run, settings: LoopSettings) -> Run:
+    """Look for a collapse at the end of a run that is over before the first look."""
+    batches = settings.steps * settings.accumulate
+    if getattr(run.settings, "watch_every", 0) <= batches:
+        return run
+    return replace(run, settings=replace(run.settings, watch_every=batches))
 
 
 def loop_settings(options: RunOptions, *, count: int, world: int, width: int) -> LoopSettings:

@@ -1,5 +1,6 @@
 """ATAS: views, losses of a batch, and a run that learns."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from atas_deploy.clip.model import ClipModel
@@ -16,7 +18,9 @@ from atas_deploy.training.atas import AtasObjective, AtasView
 from atas_deploy.training.atas_settings import AtasSettings
 from atas_deploy.training.images import open_images
 from atas_deploy.training.loader import BatchLoader, Draw
+from atas_deploy.training.mosaic import split_cells
 from atas_deploy.training.objective import Losses
+from atas_deploy.training.student import Views
 from atas_deploy.training.teacher_cache import TeacherCache
 
 SMALL: dict[str, Any] = {"size": 64, "grids": (2,), "watch_every": 1}
@@ -35,6 +39,19 @@ def _objective(clip: ClipModel, photos: Path, *, batch: int = 4, **settings: Any
 
 def _losses(objective: AtasObjective, step: int = 0) -> Losses:
     return objective.losses(step, np.random.default_rng((0, step)))
+
+
+def _pixels(objective: AtasObjective) -> Tensor:
+    """The squares of the first batch, normalised."""
+    return objective.loader.batch(0).data["image"].float() / 127.5 - 1.0
+
+
+def _move(clip: ClipModel) -> None:
+    """Take the image tower a little away from its start."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in clip.model.visual.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=generator)
 
 
 def _draw(index: int = 0, epoch: int = 0) -> Draw:
@@ -101,7 +118,7 @@ def test_losses_are_those_written_out(tiny_clip: ClipModel, photo_folder: Path) 
         readout="vanilla",
     )
     losses = _losses(objective)
-    pixels = objective.loader.batch(0).data["image"].float() / 127.5 - 1.0
+    pixels = _pixels(objective)
     rows = [torch.cat([pixels[0], pixels[1]], dim=2), torch.cat([pixels[2], pixels[3]], dim=2)]
     vit = DenseViT(tiny_clip.model.visual, readout="vanilla")
     with torch.no_grad():
@@ -116,6 +133,60 @@ def test_losses_are_those_written_out(tiny_clip: ClipModel, photo_folder: Path) 
         globally -= float((10.0 / 0.5 * image @ image[j]).log_softmax(dim=0)[j]) / 4
     assert float(losses["global_to_local"]) == pytest.approx(local, rel=1e-4)
     assert float(losses["global_to_global"]) == pytest.approx(globally, rel=1e-4)
+
+
+def test_six_images_are_those_written_out(tiny_clip: ClipModel, photo_folder: Path) -> None:
+    """A moved student, on a 2 x 2 mosaic of 64 pixels and two images alone at 80 pixels."""
+    settings = {"size": 80, "readout": "vanilla", "logit_scale": 10.0, "pooling_temperature": 0.5}
+    objective = _objective(tiny_clip, photo_folder, batch=6, local_to_local=0.1, **settings)
+    start = copy.deepcopy(tiny_clip.model.visual)
+    _move(tiny_clip)
+    losses, pixels = _losses(objective), _pixels(objective)
+    rows = [torch.cat([pixels[0], pixels[1]], dim=2), torch.cat([pixels[2], pixels[3]], dim=2)]
+    alone = F.interpolate(pixels[4:], size=(80, 80), mode="bilinear")
+    sheets, images = [torch.cat(rows, dim=1), *alone], [4, 1, 1]
+    student, teacher = (DenseViT(v, readout="vanilla") for v in (tiny_clip.model.visual, start))
+    with torch.no_grad():
+        ours, theirs = ([v(s[None])[0][0].double() for s in sheets] for v in (student, teacher))
+        keys, image = teacher(pixels)[1].double(), student(pixels)[1].double()
+    cells = [ours[0][top : top + 2, left : left + 2] for top in (0, 2) for left in (0, 2)]
+    local = 0.0
+    for cell, key in zip([*cells, *ours[1:]], keys, strict=True):
+        patches = cell.flatten(0, 1)
+        pooled = F.normalize((10.0 / 0.5 * patches @ key).softmax(dim=0) @ patches, dim=0)
+        local += (1.0 - float(pooled @ key)) / 6
+    relation, cosines, squares = 0.0, [], []
+    for p, q, held in zip(ours, theirs, images, strict=True):
+        p, q = p.flatten(0, 1), q.flatten(0, 1)
+        for i in range(len(p)):
+            errors = [float(p[i] @ p[k] - q[i] @ q[k]) ** 2 for k in range(len(p))]
+            relation += held / 6 * math.sqrt(math.fsum(errors)) / len(p)
+            squares += errors
+            cosines.append(float(p[i] @ q[i]))
+    expected = {
+        "global_to_local": local,
+        "local_to_local": relation,
+        "class_cosine": float((image * keys).sum(dim=1).mean()),
+        "patch_cosine": math.fsum(cosines) / len(cosines),
+        "relation_error": math.sqrt(math.fsum(squares) / len(squares)),
+    }
+    assert {name: float(losses[name]) for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_image_is_no_negative_of_itself(tiny_clip: ClipModel, photo_folder: Path) -> None:
+    """Of twelve images, a batch of fourteen has two twice; infonce tells them from the others."""
+    objective = _objective(
+        tiny_clip, photo_folder, batch=14, global_form="infonce", logit_scale=10.0
+    )
+    found, indices = _losses(objective), objective.loader.batch(0).indices.tolist()
+    with torch.no_grad():
+        image = DenseViT(tiny_clip.model.visual)(_pixels(objective))[1]
+    expected = 0.0
+    for j, own in enumerate(indices):
+        others = [k for k, other in enumerate(indices) if other != own]
+        expected -= float((10.0 * image[[j, *others]] @ image[j]).log_softmax(dim=0)[0]) / 14
+    assert len(set(indices)) == 12
+    assert float(found["global_to_global"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_is_the_weighted_sum(tiny_clip: ClipModel, photo_folder: Path) -> None:
@@ -152,12 +223,19 @@ def test_similarities_without_weight_are_not_computed(
 def test_batch_that_fills_no_mosaic_is_used_wholly(
     tiny_clip: ClipModel, photo_folder: Path
 ) -> None:
-    """Six images make a 2 x 2 mosaic and two images of their own; all have a gradient."""
+    """Six images make a 2 x 2 mosaic and two alone; all cells and class tokens have a gradient."""
     objective = _objective(tiny_clip, photo_folder, batch=6)
-    losses = _losses(objective)
+    _move(tiny_clip)
+    seen: list[Views] = []
+    objective.student.register_forward_hook(lambda *call: seen.extend(call[2]))
+    found = _losses(objective)["loss"]
     assert len(objective.batch_names()) == 6
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
-    assert all(p.grad is not None for p in tiny_clip.model.visual.parameters())
+    whole, together, alone = seen
+    tokens, *dense = torch.autograd.grad(found, [whole.image, together.dense, alone.dense])
+    cells = [split_cells(dense[0], grid=2), dense[1]]
+    slopes = [tokens.norm(dim=1), *(part.flatten(1).norm(dim=1) for part in cells)]
+    assert [len(part) for part in slopes] == [6, 4, 2]
+    assert float(torch.cat(slopes).min()) > 1e-6
 
 
 def test_training_brings_cells_closer_to_their_images(

@@ -71,7 +71,8 @@ def test_two_processes_train_as_one(
     for weights, other in results:
         torch.testing.assert_close(weights, expected, atol=1e-4, rtol=0)
         for name in row.keys() - {"seconds", "images_per_second", "regions"}:  # of a process
-            assert other[name] == pytest.approx(row[name], abs=1e-4), name
+            within = 0.02 if name == "relation_error" else 1e-4  # a root mean square of each
+            assert other[name] == pytest.approx(row[name], abs=within), name
 
 
 @METHODS

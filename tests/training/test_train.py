@@ -291,17 +291,18 @@ def test_a_run_that_goes_on_keeps_the_last_check(
 def test_embeddings_of_the_teacher_can_be_kept(
     said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second run that finds them trains the same weights, and its teacher has nothing to do."""
+    """A second run that finds them trains the same weights; its teacher sees no whole image."""
     taught: list[int] = []
     forward = DenseViT.forward
 
     def counting(self: DenseViT, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        taught.extend([len(pixels)] * (not torch.is_grad_enabled()))
+        whole = pixels.shape[-1] == 32 and not torch.is_grad_enabled()
+        taught.extend([len(pixels)] * whole)
         return forward(self, pixels)
 
     monkeypatch.setattr(DenseViT, "forward", counting)
     asked = said["atas"] | {"teacher_cache": tmp_path / "cache", "local_form": "infonce"}
-    asked |= {"local_to_local": 0.0, "watch_every": 99}
+    asked |= {"local_to_local": 0.0}
     first = go(asked, tmp_path / "first").folder
     assert sum(taught) > 0
     taught.clear()
@@ -443,6 +444,13 @@ def test_a_batch_is_no_larger_than_the_data() -> None:
     assert fit_batch(asked, count=8, world=1) is asked
     with pytest.raises(ConfigError, match="batch size is 8, but there are only 7 images"):
         fit_batch(asked, count=7, world=1)
+
+
+def test_short_runs_are_watched_too(said: dict[str, Any], tmp_path: Path) -> None:
+    """At their end."""
+    outcome = go(said["atas"] | {"max_steps": 2, "watch_every": 10}, tmp_path / "run")
+    assert outcome.row["class_cosine"] > 0
+    assert tomllib.loads((tmp_path / "run" / RUN_FILE).read_text())["watch_every"] == 2
 
 
 FEW = "; so few change little, --epochs 60 makes 100 of them"
