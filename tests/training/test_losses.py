@@ -142,21 +142,6 @@ def test_global_loss_is_its_equation(
     )
 
 
-def test_twins_are_no_negatives() -> None:
-    """Infonce is its equation over the other keys; cosine and KL need no such care."""
-    x, c, twins = unit(3, 6), unit(8, 6, seed=1), torch.zeros(3, 8, dtype=torch.bool)
-    twins[0, 4] = twins[0, 7] = twins[2, 2] = True
-    kept = [[k for k in range(8) if not twins[j, k]] for j in range(3)]
-    each = [
-        written_global(x[j : j + 1], c[kept[j]], "infonce", 20.0, first=kept[j].index(2 + j))
-        for j in range(3)
-    ]
-    loss = partial(global_loss, x, c, scale=20.0, first=2)
-    assert float(loss(form="infonce", twins=twins)) == pytest.approx(sum(each) / 3, rel=1e-11)
-    for form in ("cosine", "kl"):
-        assert torch.equal(loss(form=form, twins=twins), loss(form=form))
-
-
 @every_reduction
 @pytest.mark.parametrize(("mosaics", "patches"), [(2, 7), (1, 5), (3, 1)])
 def test_local_to_local_is_its_equation(mosaics: int, patches: int, reduction: Reduction) -> None:

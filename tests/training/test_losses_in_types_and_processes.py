@@ -120,3 +120,19 @@ def test_fewer_rows_than_processes_average_to_the_whole() -> None:
     x, c = unit(1, 5), unit(1, 5, seed=1)
     parts = [cosine_loss(x[h], c[h], count=0.25) for h in (slice(0, 1), *[slice(1, 1)] * 3)]
     torch.testing.assert_close(torch.stack(parts).mean(), cosine_loss(x, c))
+
+
+def test_twins_are_no_negatives() -> None:
+    """Infonce is that of each row with the other keys; cosine and KL need no such care."""
+    x, c, twins = unit(3, 6), unit(8, 6, seed=1), torch.zeros(3, 8, dtype=torch.bool)
+    twins[0, 4] = twins[0, 7] = twins[2, 2] = True
+    each = []
+    for j in range(3):
+        kept = [k for k in range(8) if not twins[j, k]]
+        one = partial(global_loss, x[j : j + 1], c[kept], form="infonce", scale=2.0)
+        each.append(one(first=kept.index(2 + j)))
+    loss = partial(global_loss, x, c, scale=2.0, first=2)
+    torch.testing.assert_close(loss(form="infonce", twins=twins), torch.stack(each).mean())
+    assert float(loss(form="infonce") - torch.stack(each).mean()) > 1e-3
+    for form in ("cosine", "kl"):
+        assert torch.equal(loss(form=form, twins=twins), loss(form=form))
