@@ -37,7 +37,7 @@ def check_finite(
     gradient_norm: float,
     *,
     step: int,
-    last_good: str,
+    cure: str,
     group: Group,
 ) -> None:
     """Stop all processes unless all numbers of all of them are finite.
@@ -46,7 +46,7 @@ def check_finite(
         batches: this process's batches of the step.
         gradient_norm: norm of the gradient, the same in all processes.
         step: the step, from 1.
-        last_good: what to do next: where the last checkpoint is, or that there is none.
+        cure: what to do next.
         group: all processes.
 
     Raises:
@@ -65,8 +65,7 @@ def check_finite(
         raise SystemExit(1)
     files = [file for finding in found for file in finding.files]
     raise NonFiniteLossError(
-        f"{found[0].name} became {found[0].value} at step {step}{_listed(files)}; lower the "
-        f"learning rate or train in fp32, then {last_good}."
+        f"{found[0].name} became {found[0].value} at step {step}{_listed(files)}; {cure}."
     )
 
 

@@ -75,8 +75,12 @@ def settle(
         check_start(run, out)
         return out, run
     before = Given(read_run_file(saved), saved)
+    run = resolve(before)
+    for method in (place.values["method"] for place in places if "method" in place.values):
+        if method != run.method:
+            raise _other("method", run.method, method, out)
     now = resolve(before, *places)
-    _check_same(resolve(before), now, out)
+    _check_same(run, now, out)
     return out, now
 
 
@@ -154,8 +158,12 @@ def _check_same(before: Run, now: Run, folder: Path) -> None:
     for name in {**was, **is_}:
         old, new = was.get(name), is_.get(name)
         if old != new and name not in _FREE and not name.startswith("check_"):
-            old, new = ("unset" if value is None else value for value in (old, new))
-            raise ConfigError(
-                f"The run in {folder} was started with {flag(name)} {old}, not {new}; leave it out "
-                "to go on, or start a new run in another folder with --out."
-            )
+            raise _other(name, old, new, folder)
+
+
+def _other(name: str, old: object, new: object, folder: Path) -> ConfigError:
+    old, new = ("unset" if value is None else value for value in (old, new))
+    return ConfigError(
+        f"The run in {folder} was started with {flag(name)} {old}, not {new}; leave it out to go "
+        "on, or start a new run in another folder with --out."
+    )

@@ -163,7 +163,7 @@ class Trainer:
             batches,
             gradient_norm,
             step=self.step + 1,
-            last_good=self._last_good(),
+            cure=self._cure(),
             group=self.group,
         )
         self.optimizer.step()
@@ -185,10 +185,12 @@ class Trainer:
             (losses["loss"] / count).backward()  # type: ignore[no-untyped-call]
         return {k: v.detach() for k, v in losses.items()}, list(self.objective.batch_names())
 
-    def _last_good(self) -> str:
-        if self._saved_at == 0:
-            return "start again, for no checkpoint has been saved yet"
-        return f"--resume from the last checkpoint, step {self._saved_at} in {self.folder}"
+    def _cure(self) -> str:
+        """What helps a run that diverged; to go on would take the same steps."""
+        other = " or --precision fp32" if self.settings.precision != "fp32" else ""
+        last = f"the last checkpoint, step {self._saved_at} in {self.folder}, stays"
+        kept = last if self._saved_at else "no checkpoint has been saved"
+        return f"start a new run with a lower --lr{other} and another --out; {kept}"
 
     def _is_check_due(self) -> bool:
         every = self.settings.check_every

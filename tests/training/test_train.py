@@ -337,7 +337,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(
         ({"max_steps": 9}, "started with --max-steps 4, not 9"),
         ({"epochs": 2.0}, "--epochs unset, not 2.0|--max-steps 4, not unset"),
         ({"grids": (3,)}, r"started with --grids \[2\], not \[3\]"),
-        ({"method": "clipself"}, "option of the method atas"),
+        ({"method": "clipself"}, "started with --method atas, not clipself"),
     ],
 )
 def test_a_run_that_goes_on_keeps_its_options(
