@@ -1,7 +1,6 @@
 """One training run: data, model, method, loop, model folder."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,24 +9,24 @@ import cv2
 import torch
 
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.core.errors import ConfigError, TrainingError
+from atas_deploy.core.errors import TrainingError
 from atas_deploy.evaluation.compare import Comparison
 from atas_deploy.runtime.lock import locked
 from atas_deploy.runtime.run_files import RunFiles
 from atas_deploy.training.checkpoint import make_folder
 from atas_deploy.training.distributed import join, leave
-from atas_deploy.training.loop import Hooks, LoopSettings
+from atas_deploy.training.loop import Hooks
 from atas_deploy.training.loop import run as run_loop
 from atas_deploy.training.methods import open_data, open_method
 from atas_deploy.training.model_folder import ModelFolder, check_data
-from atas_deploy.training.options import DistillOptions, RunOptions, rate_for
+from atas_deploy.training.options import DistillOptions
+from atas_deploy.training.plan import Tell, describe, fit_batch, fit_watch, loop_settings
 from atas_deploy.training.resolve import Run
 from atas_deploy.training.run_check import open_check
 from atas_deploy.training.run_folder import discard_parts, write_run_file
 from atas_deploy.training.start_model import open_device, open_start
 from atas_deploy.training.watch import watching
 
-Tell = Callable[[str], None]
 _NO_MEMORY = ("can't allocate memory", "Insufficient memory")  # PyTorch's and OpenCV's words
 
 
@@ -102,7 +101,7 @@ def train(
         if group.rank == 0:
             hooks = _attend(hooks or Hooks(), model_folder, logged, tell=tell)
             if not resume:
-                tell(plan(run, settings, count=len(data), world=group.world))
+                tell(describe(run, settings, count=len(data), world=group.world))
         result = run_loop(
             method.objective,
             settings,
@@ -124,29 +123,6 @@ def train(
         interrupted=result.interrupted,
         broken=broken,
     )
-
-
-def plan(run: Run, settings: LoopSettings, *, count: int, world: int = 1) -> str:
-    """What a run is going to do, and what to ask for if that is not much.
-
-    Args:
-        run: what is settled.
-        settings: how it is optimised.
-        count: images.
-        world: processes.
-    """
-    batch = run.options.batch_size * run.options.accumulate * world
-    told = (
-        f"{run.method} from {run.options.model}: {count} images, {settings.steps} "
-        f"step{'s' * (settings.steps != 1)} of {batch}, rate {settings.learning_rate:.1e}"
-    )
-    if settings.steps >= _FEW or run.said & {"epochs", "max_steps"}:
-        return told
-    epochs = math.ceil(_FEW * batch / count)
-    return f"{told}; so few change little, --epochs {epochs} makes {_FEW} of them"
-
-
-_FEW = 100
 
 
 def _attend(
@@ -189,64 +165,6 @@ def _attend(
         return attended
     kind = run.options.on_collapse
     return watching(attended, folder=model_folder.folder, tell=tell, on_collapse=kind)
-
-
-def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) -> Run:
-    """Make the batch no larger than an epoch.
-
-    Args:
-        run: what is settled.
-        count: images.
-        world: processes.
-        tell: told when the default is too large.
-
-    Raises:
-        ConfigError: the batch size was asked for and is too large, or there are too few images.
-    """
-    asked, most = run.options.batch_size, count // world
-    if asked <= most:
-        return run
-    if "batch_size" in run.said or most == 0:
-        of = f" in each of {world} processes" if world > 1 else ""
-        raise ConfigError(
-            f"The batch size is {asked}{of}, but there are only {count} images; give more images "
-            "or a smaller --batch-size."
-        )
-    tell(f"batch size {most}, as there are only {count} images")
-    return run.with_batch_size(most)
-
-
-def fit_watch(run: Run, settings: LoopSettings) -> Run:
-    """Look for a collapse at the end of a run that is over before the first look."""
-    batches = settings.steps * settings.accumulate
-    if getattr(run.settings, "watch_every", 0) <= batches:
-        return run
-    return replace(run, settings=replace(run.settings, watch_every=batches))
-
-
-def loop_settings(options: RunOptions, *, count: int, world: int, width: int) -> LoopSettings:
-    """How the loop optimises.
-
-    Args:
-        options: of the run.
-        count: images.
-        world: processes.
-        width: of the image tower's tokens.
-    """
-    images = options.batch_size * options.accumulate * world
-    steps = options.max_steps or max(1, round(options.epochs * count / images))
-    warmup = steps // 10 if options.warmup_steps is None else options.warmup_steps
-    return LoopSettings(
-        steps=steps,
-        learning_rate=rate_for(options, width),
-        warmup_steps=warmup,
-        accumulate=options.accumulate,
-        check_every=options.check_every or (0 if options.check_images is None else steps),
-        precision=options.precision,
-        seed=options.seed,
-        log_every=options.log_every,
-        save_every=options.save_every,
-    )
 
 
 @contextmanager

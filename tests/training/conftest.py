@@ -15,6 +15,7 @@ from open_clip.tokenizer import default_bpe
 from PIL import Image
 
 from atas_deploy.clip.model import ClipModel, build_model
+from atas_deploy.training.checkpoint import write_model
 
 VISION = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -43,6 +44,16 @@ def tiny_clip() -> ClipModel:
     return ClipModel(
         model=build_model(CONFIG), config=CONFIG, name="tiny", tokenizer_file=Path(default_bpe())
     )
+
+
+@pytest.fixture
+def start(tiny_clip: ClipModel, tmp_path: Path) -> Path:
+    """A model folder with random weights that knows its read-out."""
+    folder = tmp_path / "start"
+    folder.mkdir()
+    write_model(folder, tiny_clip, record={"readout": "naclip", "license": "MIT"})
+    (folder / "LICENSE.txt").write_text("terms")
+    return folder
 
 
 @pytest.fixture

@@ -14,32 +14,20 @@ from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
 
 from atas_deploy.clip import vit
-from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.clip.weights import MODEL_WEIGHTS, load_model
 from atas_deploy.core.errors import AtasError, CheckpointError, ConfigError, OutputError
-from atas_deploy.training.checkpoint import CHECKPOINT, LOG, load_checkpoint, write_model
+from atas_deploy.training.checkpoint import CHECKPOINT, LOG, load_checkpoint
 from atas_deploy.training.config import RUN_FILE
 from atas_deploy.training.loop import Hooks
 from atas_deploy.training.methods import open_data
 from atas_deploy.training.model_folder import ModelFolder
-from atas_deploy.training.resolve import Given, resolve
 from atas_deploy.training.run_folder import default_folder, settle
-from atas_deploy.training.start_model import open_device, open_start
-from atas_deploy.training.train import TrainOutcome, fit_batch, loop_settings, plan, train
+from atas_deploy.training.start_model import open_start
+from atas_deploy.training.train import TrainOutcome, loop_settings, train
 
 METHODS = ("atas", "clipself", "contrastive")
 every_method = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture
-def start(tiny_clip: ClipModel, tmp_path: Path) -> Path:
-    """A model folder with random weights that knows its read-out."""
-    folder = tmp_path / "start"
-    folder.mkdir()
-    write_model(folder, tiny_clip, record={"readout": "naclip", "license": "MIT"})
-    (folder / "LICENSE.txt").write_text("terms")
-    return folder
 
 
 @pytest.fixture
@@ -434,103 +422,8 @@ def test_the_current_folder_has_a_name_too(tmp_path: Path, monkeypatch: pytest.M
     assert default_folder(["."]) == default_folder(["*.jpg"]) == Path("runs") / tmp_path.name
 
 
-def test_a_batch_is_no_larger_than_the_data() -> None:
-    """The default is lowered, and told; what was asked for is refused."""
-    told: list[str] = []
-    found = fit_batch(resolve(), count=10, world=3, tell=told.append)
-    assert found.options.batch_size == 3
-    assert told == ["batch size 3, as there are only 10 images"]
-    asked = resolve(Given({"batch_size": 8}))
-    assert fit_batch(asked, count=8, world=1) is asked
-    with pytest.raises(ConfigError, match="batch size is 8, but there are only 7 images"):
-        fit_batch(asked, count=7, world=1)
-
-
 def test_short_runs_are_watched_too(said: dict[str, Any], tmp_path: Path) -> None:
     """At their end."""
     outcome = go(said["atas"] | {"max_steps": 2, "watch_every": 10}, tmp_path / "run")
     assert outcome.row["class_cosine"] > 0
     assert tomllib.loads((tmp_path / "run" / RUN_FILE).read_text())["watch_every"] == 2
-
-
-FEW = "; so few change little, --epochs 60 makes 100 of them"
-
-
-@pytest.mark.parametrize(
-    ("asked", "count", "told"),
-    [
-        (
-            {},
-            60,
-            "2 steps of 36, rate 1.0e-05; so few change little, --epochs 60 makes 100 of them",
-        ),
-        ({"epochs": 2}, 36, "2 steps of 36, rate 1.0e-05"),
-        ({"accumulate": 2}, 7200, "100 steps of 72, rate 1.0e-05"),
-    ],
-)
-def test_a_run_says_what_it_will_do(asked: dict[str, Any], count: int, told: str) -> None:
-    """And that few steps are few, unless they were asked for."""
-    run = resolve(Given({"batch_size": 36, "model": "m", **asked}))
-    settings = loop_settings(run.options, count=count, world=1, width=768)
-    assert plan(run, settings, count=count) == f"atas from m: {count} images, {told}"
-
-
-def test_epochs_become_steps() -> None:
-    """A step takes the batches of all processes, several times with accumulation."""
-    options = resolve(Given({"epochs": 2.5, "batch_size": 4, "accumulate": 2})).options
-    settings = loop_settings(options, count=160, world=2, width=768)
-    assert (settings.steps, settings.warmup_steps, settings.accumulate) == (25, 2, 2)
-    assert loop_settings(options, count=1, world=1, width=768).steps == 1
-
-
-def test_a_check_without_interval_is_made_at_the_end() -> None:
-    """The loop checks after its last step; without labels never."""
-    labelled = {"check_images": Path("x"), "check_labels": Path("y"), "max_steps": 50}
-    with_labels, without = resolve(Given(labelled)).options, resolve().options
-    assert loop_settings(with_labels, count=9, world=1, width=768).check_every == 50
-    assert loop_settings(without, count=9, world=1, width=768).check_every == 0
-
-
-def test_small_towers_learn_faster_unless_a_rate_is_given() -> None:
-    """The papers' rate is for ViT-B and ViT-L; contrastive training has its own."""
-    rates = {
-        (method, width): loop_settings(
-            resolve(Given({"method": method})).options, count=9, world=1, width=width
-        ).learning_rate
-        for method in ("atas", "clipself", "contrastive")
-        for width in (192, 768)
-    }
-    assert rates == {
-        ("atas", 192): 1e-3,
-        ("atas", 768): 1e-5,
-        ("clipself", 192): 3e-4,
-        ("clipself", 768): 1e-5,
-        ("contrastive", 192): 1e-5,
-        ("contrastive", 768): 1e-5,
-    }
-    given = resolve(Given({"lr": 2e-4})).options
-    assert loop_settings(given, count=9, world=1, width=192).learning_rate == 2e-4
-
-
-def test_a_configuration_starts_from_random_weights(start: Path) -> None:
-    """The seed decides them."""
-    path = str(start / "open_clip_config.json")
-    first, again, other = (open_start(path, seed=seed).model for seed in (1, 1, 2))
-    assert torch.equal(first.visual.proj, again.visual.proj)
-    assert not torch.equal(first.visual.proj, other.visual.proj)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model_cfg": {"embed_dim": 4}}'])
-def test_bad_configurations_are_refused(tmp_path: Path, content: str) -> None:
-    """Whatever the JSON file holds, the answer is one of our errors."""
-    path = tmp_path / "config.json"
-    path.write_text(content)
-    with pytest.raises(AtasError):
-        open_start(str(path), seed=0)
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
-def test_unknown_devices_are_refused(name: str) -> None:
-    """By name."""
-    with pytest.raises(ConfigError, match=f'Device "{name}"'):
-        open_device(name)
