@@ -6,11 +6,22 @@ from dataclasses import replace
 
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.training.loop import LoopSettings
+from atas_deploy.training.methods import Data
 from atas_deploy.training.options import RunOptions, rate_for
+from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.resolve import Run
 
 Tell = Callable[[str], None]
-_FEW = 100
+_FEW, _SHOWN = 100, 3
+
+
+def missing_images(data: Data) -> str:
+    """What of the captions cannot be used, in a sentence; empty if all can."""
+    missing = data.missing if isinstance(data, Pairs) else []
+    if not missing:
+        return ""
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"captions without an image are left out: {', '.join(missing[:_SHOWN])}{more}"
 
 
 def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) -> Run:

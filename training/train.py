@@ -20,7 +20,14 @@ from atas_deploy.training.loop import run as run_loop
 from atas_deploy.training.methods import open_data, open_method
 from atas_deploy.training.model_folder import ModelFolder, check_data
 from atas_deploy.training.options import DistillOptions
-from atas_deploy.training.plan import Tell, describe, fit_batch, fit_watch, loop_settings
+from atas_deploy.training.plan import (
+    Tell,
+    describe,
+    fit_batch,
+    fit_watch,
+    loop_settings,
+    missing_images,
+)
 from atas_deploy.training.resolve import Run
 from atas_deploy.training.run_check import open_check
 from atas_deploy.training.run_folder import discard_parts, write_run_file
@@ -84,6 +91,8 @@ def train(
             stack.enter_context(locked(RunFiles(folder)))
             discard_parts(folder)
         data = open_data(run)
+        if said := missing_images(data):
+            tell(said)
         run = fit_batch(run, count=len(data), world=group.world, tell=tell)
         clip = open_start(run.options.model, seed=run.options.seed)
         clip.model.to(group.device)

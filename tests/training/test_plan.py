@@ -1,12 +1,15 @@
 """What a run is going to do."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.training.plan import describe, fit_batch, loop_settings
+from atas_deploy.training.pairs import Pairs
+from atas_deploy.training.plan import describe, fit_batch, loop_settings, missing_images
 from atas_deploy.training.resolve import Given, resolve
 
 
@@ -20,6 +23,17 @@ def test_a_batch_is_no_larger_than_the_data() -> None:
     assert fit_batch(asked, count=8, world=1) is asked
     with pytest.raises(ConfigError, match="batch size is 8, but there are only 7 images"):
         fit_batch(asked, count=7, world=1)
+
+
+def test_captions_without_image_are_named() -> None:
+    """The first three; nothing is said of data that have all, or no captions."""
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    pairs = Pairs(
+        names=["x.jpg"], captions=[["a dog"]], read=lambda name: np.zeros((4, 4, 3), np.uint8)
+    )
+    assert missing_images(pairs) == ""
+    told = missing_images(replace(pairs, missing=names))
+    assert told == "captions without an image are left out: a.jpg, b.jpg, c.jpg and 1 more"
 
 
 FEW = "; so few change little, --epochs 60 makes 100 of them"
