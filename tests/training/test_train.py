@@ -22,7 +22,7 @@ from atas_deploy.training.config import RUN_FILE
 from atas_deploy.training.loop import Hooks
 from atas_deploy.training.methods import open_data
 from atas_deploy.training.model_folder import ModelFolder
-from atas_deploy.training.run_folder import default_folder, settle
+from atas_deploy.training.run_folder import settle
 from atas_deploy.training.start_model import open_start
 from atas_deploy.training.train import TrainOutcome, loop_settings, train
 
@@ -376,13 +376,6 @@ def test_a_run_does_not_go_on_with_other_images(
         train(run, folder=out, resume=True)
 
 
-def test_a_run_does_not_write_over_its_start(start: Path, photo_folder: Path) -> None:
-    """Its teacher would be gone when it goes on."""
-    said = {"images": (str(photo_folder),), "model": str(start)}
-    with pytest.raises(ConfigError, match="holds the model to start from; name another folder"):
-        settle(said, config=None, out=start, resume=False)
-
-
 def test_a_folder_with_a_run_is_not_overwritten(said: dict[str, Any], tmp_path: Path) -> None:
     """Nor does a run go on where there is none."""
     go(said["atas"] | {"max_steps": 1}, tmp_path / "run")
@@ -397,29 +390,6 @@ def test_a_folder_that_cannot_be_written_is_an_error(said: dict[str, Any], tmp_p
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(OutputError):
         go(said["atas"], tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("photos", "photos"),
-        ("photos/", "photos"),
-        ("my/photos/**/*.jpg", "photos"),
-        ("photos/dog-*.jpg", "dog"),
-        ("lists/good.txt", "good"),
-        ("data/shard-{0000..0099}.tar", "shard"),
-        ("photos.2024", "photos.2024"),
-    ],
-)
-def test_a_run_is_called_as_its_images(source: str, name: str) -> None:
-    """Its folder lies in runs/ unless it is named."""
-    assert default_folder([source]) == Path("runs") / name
-
-
-def test_the_current_folder_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dot alone is none."""
-    monkeypatch.chdir(tmp_path)
-    assert default_folder(["."]) == default_folder(["*.jpg"]) == Path("runs") / tmp_path.name
 
 
 def test_short_runs_are_watched_too(said: dict[str, Any], tmp_path: Path) -> None:
