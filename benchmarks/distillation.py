@@ -81,7 +81,6 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the main rows")
     parser.add_argument("--readouts", nargs="+", choices=READOUTS, default=list(READOUTS))
-    parser.add_argument("--options", default="", help="more options of every run of training")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     pictures = write_training_images(
@@ -110,7 +109,7 @@ def command_of(
     start = [sys.executable, "-m", "atas_deploy", "train", "--images", str(pictures)]
     return [
         *(*start, "--model", args.base, "--out", str(out), "--seed", str(seed)),
-        *(*COMMON, *ROWS[row], *args.options.split()),
+        *(*COMMON, *ROWS[row]),
     ]
 
 
