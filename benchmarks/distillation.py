@@ -47,6 +47,9 @@ ROWS: dict[str, list[str]] = {
     "atas without global-to-local": [*ATAS, "--global-to-local", "0"],
     "atas with local-to-local": [*ATAS, "--local-to-local", "0.1"],
     "atas without global-to-global": [*ATAS, "--global-to-global", "0"],
+    "atas with cosine cells": [
+        *(*ATAS, "--local-form", "cosine", "--global-to-global", "2", "--batch-size", "36"),
+    ],
     "atas as the paper reads": [
         *(*ATAS, "--preset", "paper", "--size", "336", "--grids", "2,3"),
         *("--lr", "1e-3", "--layer-decay", "0.75", "--epochs", "1"),

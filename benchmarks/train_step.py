@@ -75,9 +75,8 @@ OURS: dict[str, dict[str, Any]] = {
 CONTENDERS = {"cpu": ["plain", "fp32", "bf16"], "cuda": ["plain", *OURS]}
 ATAS = {
     "readout": "vanilla",
-    "logit_scale": SCALE,
-    "temperature": 1.0,
-    "pooling_temperature": 1.0,
+    "temperature": 1 / SCALE,
+    "pooling_temperature": 1 / SCALE,
     "local_form": "infonce",
     "global_form": "infonce",
     "relation_reduction": "row-norm",

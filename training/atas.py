@@ -98,10 +98,8 @@ class AtasObjective(Distillation):
     ) -> None:
         super().__init__(clip, loader, settings, group=group, compile_student=compile_student)
         self.settings = settings
-        own = settings.logit_scale
-        scale = float(clip.model.logit_scale.detach().exp()) if own is None else own
-        self.scale = scale / settings.temperature
-        self.pooling_scale = scale / settings.pooling_temperature
+        self.scale = 1 / settings.temperature
+        self.pooling_scale = 1 / settings.pooling_temperature
         self._cache = teacher_cache
 
     def losses(self, step: int, rng: np.random.Generator) -> Losses:

@@ -25,9 +25,8 @@ class AtasSettings:
         size: largest side of a mosaic in pixels.
         grids: cells on a side of a mosaic; one of them is drawn for each batch.
         readout: how the student's and the teacher's patches are read in training.
-        temperature: t of the global losses; similarities are scaled by logit scale / t.
+        temperature: t of the global losses, which scale cosines by 1 / t.
         pooling_temperature: the same of the pooling weights; infinite gives the mean patch.
-        logit_scale: scale of similarities at temperature 1; None = the model's own.
         global_to_local: weight of the loss of mosaics' cells.
         local_to_local: weight of the loss of patch similarities.
         global_to_global: weight of the loss of class tokens.
@@ -49,11 +48,10 @@ class AtasSettings:
     readout: str = "vanilla"
     temperature: float = 1.0
     pooling_temperature: float = math.inf
-    logit_scale: float | None = None
     global_to_local: float = 1.0
     local_to_local: float = 0.0
-    global_to_global: float = 2.0
-    local_form: Form = "cosine"
+    global_to_global: float = 3.0
+    local_form: Form = "infonce"
     global_form: Form = "cosine"
     relation_reduction: Reduction = "row-norm"
     crop_scale: float = 0.25
@@ -81,7 +79,6 @@ _RANGES = {
     "size": COUNT,
     "temperature": POSITIVE,
     "pooling_temperature": POSITIVE_OR_INFINITE,
-    "logit_scale": POSITIVE,
     "global_to_local": NOT_NEGATIVE,
     "local_to_local": NOT_NEGATIVE,
     "global_to_global": NOT_NEGATIVE,

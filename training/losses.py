@@ -2,7 +2,7 @@
 
 All vectors are L2-normalised. c is the teacher's embedding of a whole image, c' the student's;
 p is a patch of the student in a mosaic, q the teacher's patch at the same place; s is the scale of
-similarities: CLIP's logit scale divided by the temperature.
+similarities, one over the temperature.
 
     B images of this process, K images whose teacher embeddings serve as keys (those of all
     processes), N patches of a cell, M mosaics, P patches of a mosaic, D embedding width

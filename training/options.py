@@ -148,7 +148,7 @@ class AtasOptions(DistillOptions):
         teacher_cache: folder that keeps the teacher's embeddings; None = they are computed anew.
     """
 
-    batch_size: int = 36
+    batch_size: int = 72
     teacher_cache: Path | None = None
 
 

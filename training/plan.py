@@ -12,7 +12,7 @@ from atas_deploy.training.pairs import Pairs
 from atas_deploy.training.resolve import Run
 
 Tell = Callable[[str], None]
-_FEW, _SHOWN = 100, 3
+_FEW, _SHOWN = 50, 3
 
 
 def missing_images(data: Data) -> str:
@@ -34,9 +34,15 @@ def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) 
         tell: told when the default is too large.
 
     Raises:
-        ConfigError: the batch size was asked for and is too large, or there are too few images.
+        ConfigError: the batch size was asked for and is too large, there are too few images, or
+            the one image of a batch is to be told apart from others.
     """
     asked, most = run.options.batch_size, count // world
+    if world * min(asked, most) == 1 and _contrasts(run):
+        raise ConfigError(
+            f"A batch has one image and there is nothing to tell it apart from ({count} in all); "
+            "give more images, a larger --batch-size or, with atas, --local-form cosine."
+        )
     if asked <= most:
         return run
     if "batch_size" in run.said or most == 0:
@@ -47,6 +53,11 @@ def fit_batch(run: Run, *, count: int, world: int, tell: Tell = lambda _: None) 
         )
     tell(f"batch size {most}, as there are only {count} images")
     return run.with_batch_size(most)
+
+
+def _contrasts(run: Run) -> bool:
+    """Whether the images of a batch are told apart."""
+    return run.method == "contrastive" or getattr(run.settings, "local_form", "cosine") != "cosine"
 
 
 def fit_watch(run: Run, settings: LoopSettings) -> Run:

@@ -12,7 +12,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "readout": "vanilla",
         "temperature": 1.0,
         "pooling_temperature": 1.0,
-        "logit_scale": 1.0,
         "global_to_local": 1.0,
         "local_to_local": 0.01,
         "global_to_global": 1.0,

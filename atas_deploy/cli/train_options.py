@@ -211,12 +211,6 @@ OPTIONS_OF_TRAIN: tuple[Callable[..., Any], ...] = (
         type=_ABOVE_ZERO,
         help="Of the weights that pool the patches of a cell; inf = their mean.",
     ),
-    _atas(
-        "--logit-scale",
-        metavar="X",
-        type=_ABOVE_ZERO,
-        help="Factor on cosines at temperature 1.  [default: the model's]",
-    ),
     _atas("--global-to-local", metavar="X", type=_WEIGHT, help="Weight of the loss of cells."),
     _atas(
         "--local-to-local",

@@ -176,7 +176,7 @@ def test_the_help_is_there_at_once() -> None:
         ("--images photos --lr inf", "--lr is inf; give a finite", 2),
         ("--images photos --lr nan", "--lr is nan", 2),
         ("--images photos --temperature nan", "--temperature is nan", 2),
-        ("--images photos --logit-scale inf", "--logit-scale is inf", 2),
+        ("--images photos --weight-decay inf", "--weight-decay is inf", 2),
         ("--images photos --size 1000000 --grids 1", "too little memory", 1),
         ("--images photos --epochs 1 --max-steps 1", "both --epochs and --max-steps", 2),
         ("--images photos --grids 0", r"grids are \(0,\)", 2),

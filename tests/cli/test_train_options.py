@@ -52,6 +52,6 @@ def test_run_files_have_the_bounds_of_the_command_line(
 
 def test_there_are_bounds_to_compare() -> None:
     """Options of each kind and method are among them."""
-    assert {("atas", "logit_scale"), ("clipself", "layer_decay"), ("contrastive", "lr")} <= {
+    assert {("atas", "temperature"), ("clipself", "layer_decay"), ("contrastive", "lr")} <= {
         (method, name) for method, name, _ in CASES
     }

@@ -25,6 +25,17 @@ def test_a_batch_is_no_larger_than_the_data() -> None:
         fit_batch(asked, count=7, world=1)
 
 
+def test_one_image_cannot_be_told_apart() -> None:
+    """Forms that contrast need a second image in the batch of all processes; cosine does not."""
+    for said in ({"batch_size": 1}, {}, {"method": "contrastive"}):
+        asked = resolve(Given(said))
+        with pytest.raises(ConfigError, match="one image and there is nothing to tell it apart"):
+            fit_batch(asked, count=9 if "batch_size" in said else 1, world=1)
+    assert fit_batch(resolve(Given({"batch_size": 1})), count=9, world=2).options.batch_size == 1
+    for said in ({"local_form": "cosine"}, {"method": "clipself"}):
+        assert fit_batch(resolve(Given(said)), count=1, world=1).options.batch_size == 1
+
+
 def test_captions_without_image_are_named() -> None:
     """The first three; nothing is said of data that have all, or no captions."""
     names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
@@ -36,16 +47,13 @@ def test_captions_without_image_are_named() -> None:
     assert told == "captions without an image are left out: a.jpg, b.jpg, c.jpg and 1 more"
 
 
-FEW = "; so few change little, --epochs 60 makes 100 of them"
-
-
 @pytest.mark.parametrize(
     ("asked", "count", "told"),
     [
         (
             {},
             60,
-            "2 steps of 36, rate 1.0e-05; so few change little, --epochs 60 makes 100 of them",
+            "2 steps of 36, rate 1.0e-05; so few change little, --epochs 30 makes 50 of them",
         ),
         ({"epochs": 2}, 36, "2 steps of 36, rate 1.0e-05"),
         ({"accumulate": 2}, 7200, "100 steps of 72, rate 1.0e-05"),
