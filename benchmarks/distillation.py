@@ -44,7 +44,9 @@ ATAS = ["--method", "atas"]
 ROWS: dict[str, list[str]] = {
     "atas": ATAS,
     "clipself": ["--method", "clipself", "--batch-size", "8", "--max-steps", "75"],
-    "atas without global-to-local": [*ATAS, "--global-to-local", "0"],
+    "atas without global-to-local": [
+        *(*ATAS, "--global-to-local", "0", "--global-to-global", "2", "--batch-size", "36"),
+    ],
     "atas with local-to-local": [*ATAS, "--local-to-local", "0.1"],
     "atas without global-to-global": [*ATAS, "--global-to-global", "0"],
     "atas with cosine cells": [

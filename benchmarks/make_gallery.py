@@ -26,7 +26,7 @@ PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "gallery"
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 MAX_BYTES, MAX_SIDE = 120_000, 1600
-GAIN = ["china.jpg", "--classes", "sky,building|temple,tree"]
+GAIN = ["china.jpg", "--classes", "sky,building|roof,tree"]
 GAIN_PICTURE = ROOT / "docs" / "gain.jpg"
 RESULTS = {"segment": "*.overlay.jpg", "visualize": "*.visual.png"}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_CLASSES = "sky,building,tree"
+_CLASSES = "sky,building|roof,tree"
 _HEIGHT, _WIDTH = 360, 480
 _FRAMES, _RATE = 75, 15
 

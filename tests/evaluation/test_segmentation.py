@@ -153,7 +153,7 @@ def test_pictures_without_a_pixel_that_counts(data: Path, tmp_path: Path) -> Non
     assert report.facts["pictures_without_counted_pixels"] == 1
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 0.45}, {"denoise": 0.75}])
+@pytest.mark.parametrize("settings", [{"threshold": 0.45}, {"denoise": 0.9}])
 def test_background_without_words(data: Path, settings: dict[str, float]) -> None:
     """Among all classes, pixels below the threshold are background, a class with label 0."""
     segmenter = open_segmenter(background="none", **settings)
