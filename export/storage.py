@@ -41,7 +41,13 @@ def store_weights(model: ir.Model) -> int:
             continue
         if not fits_fp16(weight.numpy()):
             continue
-        stored = _stored(weight, f"{name}.fp16")
+        half, stored_name = ir.DataType.FLOAT16, f"{name}.fp16"
+        stored = ir.Value(
+            name=stored_name,
+            shape=ir.Shape(weight.shape.numpy()),
+            type=ir.TensorType(half),
+            const_value=stored_as(weight, half, name=stored_name),
+        )
         del graph.initializers[name]
         graph.register_initializer(stored)
         cast = ir.Node("", "Cast", [stored], [ir.AttrInt64("to", ir.DataType.FLOAT)])
@@ -53,20 +59,22 @@ def store_weights(model: ir.Model) -> int:
     return len(casts)
 
 
-def _stored(weight: ir.TensorProtocol, name: str) -> ir.Value:
-    """A float16 initialiser, converted when it is written."""
+def stored_as(weight: ir.TensorProtocol, dtype: ir.DataType, *, name: str) -> ir.LazyTensor:
+    """A weight rounded to another type; it is converted when it is read or written."""
 
     def convert() -> ir.TensorProtocol:
-        return ir.tensor(weight.numpy().astype(np.float16), name=name)
+        return ir.tensor(weight.numpy().astype(dtype.numpy()), name=name)
 
-    half, shape = ir.DataType.FLOAT16, ir.Shape(weight.shape.numpy())
-    tensor = ir.LazyTensor(convert, dtype=half, shape=shape, name=name)
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(half), const_value=tensor)
+    return ir.LazyTensor(convert, dtype=dtype, shape=ir.Shape(weight.shape.numpy()), name=name)
 
 
 def weight_storage(model: ir.Model) -> str:
-    """The dtypes of a graph's weights: "fp16", "fp32", or both joined by a plus sign."""
-    names = {ir.DataType.FLOAT16: "fp16", ir.DataType.FLOAT: "fp32"}
+    """The dtypes of a graph's weights: "bf16", "fp16" and "fp32", joined by plus signs."""
+    names = {
+        ir.DataType.BFLOAT16: "bf16",
+        ir.DataType.FLOAT16: "fp16",
+        ir.DataType.FLOAT: "fp32",
+    }
     large = (weight for weight in _weights(model) if weight.size >= MIN_ELEMENTS)
     return "+".join(sorted({names[weight.dtype] for weight in large if weight.dtype in names}))
 
