@@ -2,8 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,16 @@ import numpy.typing as npt
 from safetensors.torch import save_file
 
 from atas_deploy import __version__
-from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.clip.manifest import encoder_settings, make_manifest
 from atas_deploy.clip.model import ClipModel
-from atas_deploy.clip.pixels import ImageGraph
-from atas_deploy.clip.text import TextEncoder
-from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.bundle import (
     IMAGE_ENCODER,
     LICENSE_TEXTS,
     MANIFEST,
     MODEL_CONFIG,
     PARITY,
+    REFERENCE,
+    TEXT_DATA,
     TEXT_ENCODER,
     WEIGHTS,
     Bundle,
@@ -32,9 +32,12 @@ from atas_deploy.core.bundle import (
     record_files,
 )
 from atas_deploy.core.errors import ConfigError
-from atas_deploy.export import parity
-from atas_deploy.export.cases import Cases, image_batches, image_cases, text_cases
+from atas_deploy.core.files import PART_SUFFIX
+from atas_deploy.core.proof import write_reference
 from atas_deploy.export.folder import new_folder
+from atas_deploy.export.lower import OPSETS, lower
+from atas_deploy.export.prove import Prover, prove_here
+from atas_deploy.export.stages import Inputs, prove_graphs
 from atas_deploy.export.storage import (
     LARGEST_FILE,
     compact_state,
@@ -42,32 +45,28 @@ from atas_deploy.export.storage import (
     store_weights,
     weight_storage,
 )
-from atas_deploy.export.to_onnx import OPSET, image_to_onnx, text_to_onnx
+from atas_deploy.export.to_onnx import image_to_onnx, text_to_onnx
+from atas_deploy.export.towers import Towers, build_towers
 
 _TOOLS = ("torch", "open_clip_torch", "onnx", "onnxscript")
 _CARRIED = (*LICENSE_TEXTS, "MODEL_CARD.md", "README.md")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Towers:
-    """The two modules that become graphs."""
-
-    image: ImageGraph
-    text: TextEncoder
-
-
-def export_bundle(
+def export_bundle(  # noqa: PLR0913  (the options of the command)
     model: ClipModel,
     out: Path,
     *,
     readout: str | None = None,
     stride: int | None = None,
     attention_window: int | None = None,
+    precision: str = "fp32",
     weights: bool = True,
     force: bool = False,
     photos: Sequence[npt.NDArray[np.uint8]] = (),
     license_id: str | None = None,
+    reference_sizes: Sequence[tuple[int, int, int]] = (),
     largest_file: int = LARGEST_FILE,
+    prover: Prover = prove_here,
 ) -> Bundle:
     """Export a model, compare the graphs with PyTorch, and write the bundle.
 
@@ -79,94 +78,86 @@ def export_bundle(
             size.
         attention_window: side of the windows that attention keeps to, in cells, up to the size that
             the model was trained at; 0 = none; None = as the model records, else none.
+        precision: of the image encoder's arithmetic: fp32, fp16 or bf16.
         weights: whether to keep the weights in the bundle, to train on or to export again.
         force: replace an existing bundle.
         photos: (H, W, 3) uint8 RGB images to compare on, besides synthetic ones.
         license_id: SPDX expression of the weights; by default as the model records.
+        reference_sizes: (B, H, W) of further images in the bundle's reference, for engines that
+            take no other sizes.
         largest_file: bytes of weights that an ONNX file may hold; beyond, they lie beside it.
+        prover: runs the graphs, in this process or in another one, see `export/prove.py`.
 
     Returns:
         The bundle written.
 
     Raises:
-        ConfigError: the model or the read-out is not supported.
-        ExportError: the model cannot be turned into ONNX.
+        ConfigError: the model, the read-out or the precision is not supported.
+        ExportError: the model cannot be turned into ONNX, or the graphs cannot be run.
         ParityError: a graph does not compute what the model computes; nothing is written.
         OutputError: the folder exists, or cannot be written.
     """
+    if precision not in OPSETS:
+        raise ConfigError(f"The precision is {precision!r}; expected {', '.join(OPSETS)}.")
     settings = encoder_settings(
         model, readout=readout, stride=stride, attention_window=attention_window
     )
     towers = build_towers(model, **settings)
-    with new_folder(out, force=force) as folder:
-        storage = _write_graphs(folder, towers, largest_file=largest_file)
+    inputs = Inputs(photos=photos, sizes=reference_sizes)
+    with new_folder(out, force=force) as folder, _work_beside(folder) as work:
+        facts = _write_graphs(folder, work, towers, precision=precision, largest_file=largest_file)
         _write_model(folder, model, weights=weights)
-        manifest = _manifest(model, towers, storage=storage, license_id=license_id)
-        stages = prove_graphs(Bundle(folder, manifest), model, towers, photos=photos)
-        inputs = f"noise, a colour gradient, a flat colour and {len(photos)} photos; 3 texts"
-        proof = {"reference": "PyTorch, float32, CPU", "inputs": inputs, "stages": stages}
-        _write_json(folder / PARITY, proof)
+        manifest = _manifest(model, towers, license_id=license_id, precision=precision, **facts)
+        unlowered = Bundle(work, replace(manifest, precision="fp32"))
+        stages, reference = prove_graphs(
+            Bundle(folder, manifest),
+            model,
+            towers,
+            unlowered=None if precision == "fp32" else unlowered,
+            inputs=inputs,
+            prover=prover,
+        )
+        stored_as = "float32" if precision == "fp32" else "float16"
+        write_reference(folder / REFERENCE, reference, features=stored_as)
+        proof = {"reference": "PyTorch, float32, CPU", "inputs": inputs.describe()}
+        _write_json(folder / PARITY, {**proof, "stages": stages})
         _write_manifest(folder, manifest)
         Bundle.open(folder).verify()
     return Bundle.open(out)
 
 
-def build_towers(
-    model: ClipModel, readout: str, stride: int | None = None, attention_window: int | None = None
-) -> Towers:
-    """The modules to export; they share the model's weights.
+@contextmanager
+def _work_beside(folder: Path) -> Iterator[Path]:
+    """Yield a folder for graphs that do not stay, on the same disk."""
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=folder.name, suffix=PART_SUFFIX
+    ) as work:
+        yield Path(work)
 
-    Raises:
-        ConfigError: the model, the read-out or another setting is not supported.
+
+def _write_graphs(
+    folder: Path, work: Path, towers: Towers, *, precision: str, largest_file: int
+) -> dict[str, Any]:
+    """Write both graphs, and in another precision than fp32 what they were before into `work`.
+
+    Returns:
+        How their weights are stored, and the opset of the image encoder.
     """
-    visual = DenseViT(model.model.visual, readout, stride=stride, attention_window=attention_window)
-    largest = max(visual.trained_size) // visual.stride
-    if attention_window is not None and attention_window > largest:
-        raise ConfigError(
-            f"The attention window is {attention_window} cells; expected up to {largest}, as many "
-            f"as {model.name} was trained on (0 = no windows)."
-        )
-    image = ImageGraph(visual, mean=model.mean, std=model.std)
-    return Towers(image=image.eval(), text=TextEncoder(model.model).eval())
-
-
-def prove_graphs(
-    bundle: Bundle,
-    model: ClipModel,
-    towers: Towers,
-    *,
-    photos: Sequence[npt.NDArray[np.uint8]] = (),
-) -> list[dict[str, Any]]:
-    """Compare our modules with open_clip, and the graphs on disk with our modules.
-
-    Raises:
-        ParityError: they differ by more than the limits.
-    """
-    tower, limits = towers.image.tower, parity.Limits()
-    tokens = text_cases(model.tokenizer())
-    plain = build_towers(model, tower.readout)  # open_clip knows no other strides and no windows
-    known = Cases(images=image_batches(tower.trained_size, photos)[1:], tokens=tokens)
-    reference = parity.TorchReference(plain.image, plain.text)
-    ours = parity.prove_reference(reference, model.model, plain.image, known)
-    images = image_cases(trained_size=tower.trained_size, multiple=tower.multiple, photos=photos)
-    ort, reference = OrtBackend(bundle), parity.TorchReference(towers.image, towers.text)
-    graphs = parity.prove(ort, reference, Cases(images=images, tokens=tokens), limits=limits)
-    return [
-        parity.report("modules against open_clip", ours, parity.AGAINST_OPEN_CLIP),
-        parity.report(f"onnxruntime {version('onnxruntime')}, {ort.device}", graphs, limits),
-    ]
-
-
-def _write_graphs(folder: Path, towers: Towers, *, largest_file: int) -> str:
-    """Write both graphs; return how their weights are stored."""
-    storage = set()
-    for name in (IMAGE_ENCODER, TEXT_ENCODER):
-        image = name == IMAGE_ENCODER
-        graph = image_to_onnx(towers.image) if image else text_to_onnx(towers.text)
-        store_weights(graph)
-        storage.update(weight_storage(graph).split("+"))
-        save_graph(graph, folder / name, largest=largest_file)
-    return "+".join(sorted(storage - {""})) or "fp32"
+    image, text = image_to_onnx(towers.image), text_to_onnx(towers.text)
+    store_weights(text)
+    save_graph(text, folder / TEXT_ENCODER, largest=largest_file)
+    if precision == "fp32":
+        store_weights(image)
+    else:
+        save_graph(image, work / IMAGE_ENCODER, largest=largest_file)
+        for name in (TEXT_ENCODER, TEXT_DATA):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, work / name)
+        image = lower(image, precision)
+    save_graph(image, folder / IMAGE_ENCODER, largest=largest_file)
+    stored = {kind for graph in (image, text) for kind in weight_storage(graph).split("+")}
+    kept = "+".join(sorted(stored - {""})) or "fp32"
+    return {"weight_storage": kept, "opset": image.opset_imports[""]}
 
 
 def _write_model(folder: Path, model: ClipModel, *, weights: bool) -> None:
@@ -182,17 +173,16 @@ def _write_model(folder: Path, model: ClipModel, *, weights: bool) -> None:
 
 
 def _manifest(
-    model: ClipModel, towers: Towers, *, storage: str, license_id: str | None
+    model: ClipModel, towers: Towers, *, license_id: str | None = None, **facts: Any
 ) -> Manifest:
     """Everything but the file records."""
     return make_manifest(
         model,
         towers.image.tower,
         towers.text,
-        opset=OPSET,
         license_id=license_id,
-        weight_storage=storage,
         tools={"atas-deploy": __version__} | {name: version(name) for name in _TOOLS},
+        **facts,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from atas_deploy import __version__
 from atas_deploy.clip.manifest import encoder_settings
 from atas_deploy.clip.model import ClipModel
-from atas_deploy.core.bundle import Bundle
+from atas_deploy.core.bundle import REFERENCE, Bundle
 from atas_deploy.core.errors import BundleError
 from atas_deploy.core.hf_tokenizer import HfTokenizer
 from atas_deploy.export.bundle import export_bundle
@@ -96,4 +96,4 @@ def _whole(folder: Path) -> Bundle | None:
         bundle.verify()
     except BundleError:
         return None
-    return bundle
+    return bundle if REFERENCE in bundle.manifest.files else None  # an earlier release wrote none

@@ -1,13 +1,9 @@
-"""The proof: a graph must compute what the PyTorch model computes.
+"""What the proof compares with: the PyTorch model in float32, itself compared with open_clip.
 
-Any backend can be compared with any other; the reference is PyTorch in float32 (`TorchReference`).
-
-    B images, N texts, L tokens, H W pixels, P patch size, D embedding width
+B images, N texts, L tokens, C classes, H W pixels, D embedding width
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,48 +13,18 @@ from torch.nn import functional as F
 from atas_deploy.backends.base import Backend, ImageFeatures
 from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.text import OpenClip, TextEncoder
-from atas_deploy.core.errors import ParityError
-from atas_deploy.export.cases import Cases
+from atas_deploy.core.comparison import Comparison, Features, Limits, check, compare
+from atas_deploy.core.hf_tokenizer import Tokenizer
+from atas_deploy.core.proof import Reference
+from atas_deploy.export.cases import Cases, class_cases
 
-Features = npt.NDArray[np.float32]
-_GRAPHS = {"dense": "image encoder", "image": "image encoder", "text": "text encoder"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How far features of unit length may differ.
-
-    The defaults are for float32 arithmetic; correct graphs stay near 1e-6 and 1 - 1e-7.
-
-    Attributes:
-        max_abs: largest difference of any element.
-        cosine: smallest cosine of any patch, image or text.
-    """
-
-    max_abs: float = 1e-4
-    cosine: float = 0.9999
-
-
-AGAINST_OPEN_CLIP = Limits(max_abs=1e-5, cosine=0.99999)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """One output of one graph on one batch.
-
-    Attributes:
-        output: dense, image or text.
-        shape: of the input: [B, H, W, 3] or [N, L].
-        max_abs: largest difference of any element.
-        cosine_mean: mean cosine over patches, images or texts.
-        cosine_min: smallest of these cosines.
-    """
-
-    output: str
-    shape: tuple[int, ...]
-    max_abs: float
-    cosine_mean: float
-    cosine_min: float
+AGAINST_OPEN_CLIP = Limits(
+    cosine_mean=0.99999,
+    cosine_p1=0.99999,
+    cosine_min=0.99999,
+    agreement_clear=1.0,
+    max_abs=1e-5,
+)
 
 
 class TorchReference:
@@ -84,28 +50,43 @@ class TorchReference:
         return text
 
 
-def prove(
-    candidate: Backend, reference: Backend, cases: Cases, *, limits: Limits
-) -> list[Comparison]:
-    """Compare two backends on all cases.
+def make_reference(backend: Backend, cases: Cases, *, tokenizer: Tokenizer) -> Reference:
+    """Encode inputs, and the classes by which agreement is measured.
 
     Args:
-        candidate: what was exported or built.
-        reference: what it was made from.
+        backend: the PyTorch model.
         cases: inputs.
-        limits: how far the features may differ.
-
-    Returns:
-        One comparison for each output and batch.
-
-    Raises:
-        ParityError: a limit is exceeded; names the graph, input, metric, value and limit.
+        tokenizer: for the classes; their features are rounded to what float16 holds, as they are
+            only there to be compared with.
     """
-    found = []
-    for comparison in _compare_all(candidate, reference, cases):
-        check(comparison, limits, stage=f"{candidate.name} ({candidate.device})")
-        found.append(comparison)
-    return found
+    features = [backend.encode_images(images) for images in cases.images]
+    names, tokens = class_cases(tokenizer)
+    queries = backend.encode_texts(tokens).astype(np.float16).astype(np.float32)
+    return Reference(
+        images=cases.images,
+        dense=[each.dense for each in features],
+        image=[each.image for each in features],
+        tokens=cases.tokens,
+        texts=[backend.encode_texts(rows) for rows in cases.tokens],
+        names=names,
+        queries=queries,
+    )
+
+
+def with_images(
+    reference: Reference, backend: Backend, images: Sequence[npt.NDArray[np.uint8]]
+) -> Reference:
+    """The reference with further batches (B, H, W, 3) uint8, behind its own."""
+    features = [backend.encode_images(batch) for batch in images]
+    return Reference(
+        images=[*reference.images, *images],
+        dense=[*reference.dense, *(each.dense for each in features)],
+        image=[*reference.image, *(each.image for each in features)],
+        tokens=reference.tokens,
+        texts=reference.texts,
+        names=reference.names,
+        queries=reference.queries,
+    )
 
 
 def prove_reference(
@@ -136,72 +117,3 @@ def prove_reference(
     for comparison in found:
         check(comparison, AGAINST_OPEN_CLIP, stage="our modules against open_clip")
     return found
-
-
-def compare(output: str, shape: tuple[int, ...], got: Features, expected: Features) -> Comparison:
-    """Measure how far (..., D) features differ; NaN anywhere makes the result NaN."""
-    if got.shape != expected.shape:
-        raise ParityError(
-            f"The output {output} for input {list(shape)} has shape {list(got.shape)}, expected "
-            f"{list(expected.shape)}; the graph is wrong, please report it with the model's name."
-        )
-    a, b = got.astype(np.float64), expected.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosine = (a * b).sum(axis=-1) / np.maximum(lengths, 1e-12)
-    return Comparison(
-        output=output,
-        shape=shape,
-        max_abs=float(np.abs(a - b).max()),
-        cosine_mean=float(cosine.mean()),
-        cosine_min=float(cosine.min()),
-    )
-
-
-def check(comparison: Comparison, limits: Limits, *, stage: str) -> None:
-    """Raise ParityError if a comparison exceeds the limits."""
-    # "not <=": a NaN must fail.
-    problem = None
-    if not comparison.max_abs <= limits.max_abs:
-        problem = f"the maximum difference {comparison.max_abs:.3g}, limit {limits.max_abs:g}"
-    elif not comparison.cosine_min >= limits.cosine:
-        problem = f"the smallest cosine {comparison.cosine_min:.6f}, limit {limits.cosine:g}"
-    if problem:
-        shape = " x ".join(map(str, comparison.shape))
-        raise ParityError(
-            f"The {_GRAPHS[comparison.output]} is not what the PyTorch model computes ({stage}): "
-            f"output {comparison.output} for input {shape} has {problem}; nothing was written, "
-            "please report it with the model's name."
-        )
-
-
-def report(stage: str, comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]:
-    """One stage of parity.json: the limits, the worst values and every comparison."""
-    return {
-        "stage": stage,
-        "limits": asdict(limits),
-        "worst": worst(comparisons),
-        "comparisons": [asdict(comparison) for comparison in comparisons],
-    }
-
-
-def worst(comparisons: Sequence[Comparison]) -> Mapping[str, Mapping[str, float]]:
-    """The largest difference and the smallest cosine of each output."""
-    outputs = sorted({comparison.output for comparison in comparisons})
-    mine = {o: [c for c in comparisons if c.output == o] for o in outputs}
-    return {
-        output: {
-            "max_abs": max(c.max_abs for c in found),
-            "cosine_min": min(c.cosine_min for c in found),
-        }
-        for output, found in mine.items()
-    }
-
-
-def _compare_all(candidate: Backend, reference: Backend, cases: Cases) -> Iterator[Comparison]:
-    for images in cases.images:
-        got, expected = candidate.encode_images(images), reference.encode_images(images)
-        yield compare("dense", images.shape, got.dense, expected.dense)
-        yield compare("image", images.shape, got.image, expected.image)
-    for tokens in cases.tokens:
-        got_text, expected_text = candidate.encode_texts(tokens), reference.encode_texts(tokens)
-        yield compare("text", tokens.shape, got_text, expected_text)

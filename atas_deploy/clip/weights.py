@@ -71,6 +71,7 @@ def _load_folder(folder: Path) -> ClipModel:
                 f"The bundle {folder} holds graphs only, no weights; give the model it was "
                 "exported from."
             )
+        bundle.verify(WEIGHTS)
         return _load_configured(
             folder / WEIGHTS,
             name=bundle.manifest.name,

@@ -7,6 +7,8 @@
     tokenizer/               merges.txt.gz: CLIP's byte-pair merges; or tokenizer.json and
                              settings.json: any other tokenizer, see core/hf_tokenizer.py
     parity.json              how close the graphs are to the PyTorch model, and on what
+    reference.npz            inputs and PyTorch's features, to prove any backend by (core/proof.py);
+                             earlier releases wrote none
     weights.safetensors      optional: open_clip state dict, to train on or to export again
     open_clip_config.json    optional: open_clip model config of those weights
 
@@ -41,9 +43,12 @@ MERGES = "tokenizer/merges.txt.gz"
 HF_TOKENIZER = "tokenizer/tokenizer.json"
 HF_SETTINGS = f"tokenizer/{SETTINGS}"
 PARITY = "parity.json"
+REFERENCE = "reference.npz"
 WEIGHTS = "weights.safetensors"
 MODEL_CONFIG = "open_clip_config.json"
+EMBEDDED = Path(__file__).parents[1] / "bundles"  # those that ship inside the package
 LICENSE_TEXTS = ("LICENSE*", "LICENCE*")  # patterns of the texts that go with weights
+PRECISIONS = ("fp32", "fp16", "bf16")  # of the image encoder's arithmetic
 REQUIRED = (IMAGE_ENCODER, TEXT_ENCODER, PARITY)
 
 
@@ -75,7 +80,7 @@ class Manifest:
         size_multiple: H and W are multiples of it; None = the stride.
         attention_window: side of the windows that attention keeps to, in cells; None = no windows.
         short_side: recommended shorter side of the encoder's input in pixels.
-        precision: arithmetic of the graphs.
+        precision: arithmetic of the image encoder, one of PRECISIONS.
         weight_storage: dtype in which the graphs keep their weights.
         opset: ONNX operator set.
         license: SPDX expression of the weights.
@@ -109,7 +114,7 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no graph can have.
+        """Refuse what no graph can have.
 
         Raises:
             ValueError: naming the field.
@@ -124,6 +129,8 @@ class Manifest:
                 raise ValueError(f"{name} is {value!r}, expected a whole number above 0 or null")
         if not isinstance(self.logit_scale, int | float) or not self.logit_scale > 0:
             raise ValueError(f"logit_scale is {self.logit_scale!r}, expected a number above 0")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}, expected {', '.join(PRECISIONS)}")
 
     @property
     def cell(self) -> int:
@@ -209,19 +216,24 @@ class Bundle:
                     f"{expected}; export or install it again."
                 )
 
-    def verify(self) -> None:
-        """Compare the SHA-256 of every file with the manifest.
+    def verify(self, *names: str) -> None:
+        """Compare the SHA-256 of files with the manifest: of those named, else of every one.
 
         Raises:
             BundleError: a file was changed after the bundle was written.
         """
         self._check_sizes()
-        for name, record in self.manifest.files.items():
-            if sha256(self.path / name) != record.sha256:
+        for name in names or self.manifest.files:
+            if sha256(self.path / name) != self.manifest.files[name].sha256:
                 raise BundleError(
                     f"The bundle {self.path} is damaged: {name} has changed since it was written; "
                     "export or install it again."
                 )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it ships inside the package, into which nothing is written."""
+        return self.path.resolve().parent == EMBEDDED.resolve()
 
     @property
     def fingerprint(self) -> str:

@@ -22,6 +22,7 @@ _CAUSES = {
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.ENOSPC: "the disk is full: free some space or choose another disk",
     errno.EDQUOT: "your disk quota is used up: free some space or choose another disk",
+    errno.EFBIG: "a file may not be as large here: raise `ulimit -f` or choose another disk",
     errno.ENAMETOOLONG: "the name is too long for the file system: shorten it",
 }
 

@@ -17,11 +17,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from atas_deploy import __version__
-from atas_deploy.core.bundle import Bundle
+from atas_deploy.core.bundle import EMBEDDED, REFERENCE, Bundle
 from atas_deploy.core.cache import VARIABLE, cache_dir
 from atas_deploy.core.errors import BundleError, ConfigError, OutputError
 from atas_deploy.core.files import PART_SUFFIX, atomic_path, output_error, part_path
-from atas_deploy.models.embedded import EMBEDDED, embedded_models
+from atas_deploy.models.embedded import embedded_models
 from atas_deploy.models.sources import absolute, stamp
 
 _PATIENCE = 1.0  # seconds to wait for another process before saying so
@@ -62,13 +62,16 @@ class ModelCache:
     def lookup(self, source: str, readout: str | None) -> Bundle | None:
         """The bundle that a source gave before, None if there is none or the source has changed.
 
+        One without a reference is as good as none: an earlier release wrote it.
+
         Takes milliseconds: sizes and times of local files stand for their content; a model of the
         network is the one that was fetched.
         """
         try:
             record = json.loads(self._index(source, readout).read_bytes())
-            if record["files"] == stamp(source):
-                return self.named(record["bundle"])
+            bundle = self.named(record["bundle"])
+            if bundle and REFERENCE in bundle.manifest.files and record["files"] == stamp(source):
+                return bundle
         except (OSError, ValueError, KeyError, TypeError, BundleError):
             pass  # never exported, or damaged: exporting mends both
         return None

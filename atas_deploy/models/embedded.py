@@ -1,10 +1,6 @@
 """The models that ship inside the package."""
 
-from pathlib import Path
-
-from atas_deploy.core.bundle import MANIFEST
-
-EMBEDDED = Path(__file__).parents[1] / "bundles"
+from atas_deploy.core.bundle import EMBEDDED, MANIFEST
 
 
 def embedded_models() -> list[str]:

@@ -1,20 +1,12 @@
 """Export a model into the cache, in a process of its own: this one never imports torch."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
-from atas_deploy.core import errors
 from atas_deploy.core.bundle import Bundle
-from atas_deploy.core.errors import AtasError, ExportError
+from atas_deploy.core.child import ask
+from atas_deploy.core.errors import ExportError
 from atas_deploy.models.cache import ModelCache
 from atas_deploy.models.sources import stamp
-
-_GRACE = 20.0  # seconds to leave in order, before the process is killed
 
 
 def export_once(
@@ -53,57 +45,12 @@ def export_once(
 
 def _export(source: str, *, readout: str | None, cache: ModelCache, quiet: bool) -> str:
     """Run `python -m atas_deploy.export`; return the name of the bundle."""
+
+    def broken(how: str) -> ExportError:
+        return ExportError(
+            f"The export of {source} {how}; run `atas-deploy export --model {source}` to see why."
+        )
+
     arguments = [source, str(cache.folder), *([readout] if readout else [])]
-    command = [sys.executable, "-P", "-m", "atas_deploy.export", *arguments]
-    with _process(command, stderr=subprocess.DEVNULL if quiet else None) as process:
-        assert process.stdout is not None
-        answer = _answer(process.stdout.read())
-        process.wait()
-    if "bundle" in answer:
-        return str(answer["bundle"])
-    kind = getattr(errors, answer.get("error", ""), None)
-    if isinstance(kind, type) and issubclass(kind, AtasError):
-        raise kind(answer["message"])
-    code = process.returncode
-    how = f"was killed by signal {-code}, perhaps for want of memory" if code < 0 else "broke off"
-    raise ExportError(
-        f"The export of {source} {how}; run `atas-deploy export --model {source}` to see why."
-    )
-
-
-@contextmanager
-def _process(command: list[str], *, stderr: int | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when the block does, or this process, however that ends.
-
-    It reads its standard input and leaves at the end of it. Ctrl-C in a terminal reaches this
-    process only.
-    """
-    pipe = subprocess.PIPE
-    # Progress of downloads, but not a line for each attempt: what came of them, the answer tells.
-    env = {"HF_HUB_VERBOSITY": "error", **os.environ}
-    # The child imports what this process would: the same code, and nothing else of its folder.
-    env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # noqa: PTH100
-    process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=stderr, env=env, start_new_session=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-
-
-def _answer(output: bytes) -> dict[str, Any]:
-    """What the process said in its one line; {} if it said nothing."""
-    try:
-        answer = json.loads(output)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
+    answer = ask("atas_deploy.export", *arguments, broken=broken, quiet=quiet)
+    return str(answer["bundle"])

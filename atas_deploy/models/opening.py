@@ -5,12 +5,12 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
-from atas_deploy.core.bundle import MANIFEST, MODEL_CONFIG, WEIGHTS, Bundle
+from atas_deploy.core.bundle import EMBEDDED, MANIFEST, MODEL_CONFIG, WEIGHTS, Bundle
 from atas_deploy.core.classes import shorten
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.readouts import check_readout
 from atas_deploy.models.cache import ModelCache
-from atas_deploy.models.embedded import EMBEDDED, embedded_models
+from atas_deploy.models.embedded import embedded_models
 from atas_deploy.models.exporting import export_once
 from atas_deploy.models.sources import check_folder, check_source, split_source
 
@@ -72,8 +72,8 @@ def find_bundles(model: str) -> list[Bundle]:
     if names := cache.exported(_exportable(model)):
         return [Bundle.open(cache.folder / name) for name in names]
     raise ConfigError(
-        f'The model "{shorten(model)}" has not been exported yet; `atas-deploy segment --model` '
-        "does that by itself."
+        f'"{shorten(model)}" is not a bundle; check the path, or, if it is a model that has not '
+        "been exported yet, `atas-deploy segment --model` does that by itself."
     )
 
 

@@ -69,10 +69,16 @@ def test_bad_manifests(bundle: Path, text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("patch_size", 0), ("patch_size", "16"), ("logit_scale", None), ("context_length", -1)],
+    [
+        ("patch_size", 0),
+        ("patch_size", "16"),
+        ("logit_scale", None),
+        ("context_length", -1),
+        ("precision", "int8"),
+    ],
 )
-def test_impossible_numbers_are_named(bundle: Path, field: str, value: object) -> None:
-    """A number that no model can have is found before anything runs."""
+def test_impossible_values_are_named(bundle: Path, field: str, value: object) -> None:
+    """A number or precision that no model can have is found before anything runs."""
     data = json.loads((bundle / MANIFEST).read_text())
     (bundle / MANIFEST).write_text(json.dumps(data | {field: value}))
     with pytest.raises(BundleError, match=f"{field} is {value!r}"):

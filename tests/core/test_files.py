@@ -59,6 +59,7 @@ def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
     ("number", "words"),
     [
         (errno.ENOSPC, "disk is full: free"),
+        (errno.EFBIG, "not be as large here: raise"),
         (errno.EACCES, "permission was denied: choose"),
         (errno.EROFS, "read-only: choose"),
         (errno.EEXIST, "name is in the way: choose"),

@@ -1,6 +1,8 @@
 """A bundle is written whole or not at all."""
 
 import json
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from atas_deploy.core.errors import (
     ParityError,
 )
 from atas_deploy.export import bundle as exporter
-from atas_deploy.export.bundle import _manifest, build_towers, export_bundle
+from atas_deploy.export.bundle import _manifest, export_bundle
+from atas_deploy.export.folder import new_folder
+from atas_deploy.export.towers import build_towers
 
 OLD_MANIFEST = '{"format": "atas-deploy-bundle", "format_version": 0}'
 
@@ -34,6 +38,7 @@ def test_bundle_holds_everything(bundle: Bundle) -> None:
         "image_encoder.onnx",
         "open_clip_config.json",
         "parity.json",
+        "reference.npz",
         "text_encoder.onnx",
         "tokenizer/merges.txt.gz",
         "weights.safetensors",
@@ -56,9 +61,12 @@ def test_parity_is_recorded(bundle: Bundle) -> None:
     """The proof lies in the bundle, with limits and worst values."""
     proof = json.loads((bundle.path / "parity.json").read_text())
     assert len(proof["stages"]) == 2
-    assert proof["stages"][0]["limits"] == {"max_abs": 1e-5, "cosine": 0.99999}
-    assert proof["stages"][1]["limits"] == {"max_abs": 1e-4, "cosine": 0.9999}
-    assert proof["stages"][1]["worst"]["dense"]["max_abs"] < 1e-5
+    limits = [stage["limits"]["image"]["max_abs"] for stage in proof["stages"]]
+    assert limits == [1e-5, 1e-4]
+    worst = proof["stages"][1]["worst"]["dense"]
+    assert worst["max_abs"] < 1e-5
+    assert (worst["agreement"], worst["not_finite"]) == (1.0, 0)
+    assert {8, 3, 1} == {c["shape"][0] for c in proof["stages"][1]["comparisons"]}
 
 
 def test_bundle_can_be_exported_again(bundle: Bundle, model: ClipModel, tmp_path: Path) -> None:
@@ -118,7 +126,7 @@ def test_finer_grid_and_windows_are_recorded(model: ClipModel, tmp_path: Path) -
     assert settings == {"readout": "naclip", "stride": 8, "attention_window": 2}
     plain = encoder_settings(loaded, stride=16, attention_window=0)
     assert plain == {"readout": "sclip", "stride": 16, "attention_window": None}
-    manifest = _manifest(loaded, build_towers(loaded, **plain), storage="fp16", license_id=None)
+    manifest = _manifest(loaded, build_towers(loaded, **plain), opset=20)
     assert (manifest.stride, manifest.attention_window, manifest.multiple) == (None, None, 16)
 
 
@@ -158,6 +166,28 @@ def test_existing_folders_are_kept(model: ClipModel, tmp_path: Path) -> None:
     assert (tmp_path / "notes/diary.txt").exists()
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_second_export_does_not_replace_the_first(tmp_path: Path, force: bool) -> None:
+    """Of two into one folder at the same time, the one that ends last needs force, too."""
+    refused = nullcontext() if force else pytest.raises(OutputError, match="add --force")
+    with refused, new_folder(tmp_path / "out", force=force) as late:
+        (late / "manifest.json").write_text(OLD_MANIFEST)
+        (late / "late").touch()
+        with new_folder(tmp_path / "out", force=False) as early:
+            (early / "manifest.json").write_text(OLD_MANIFEST)
+    assert (tmp_path / "out/late").exists() == force
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_changed_weights_of_a_bundle_are_not_exported(bundle: Bundle, tmp_path: Path) -> None:
+    """A changed byte gives no other model with the same name."""
+    folder = shutil.copytree(bundle.path, tmp_path / "damaged")
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"weights\.safetensors has changed"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("manifest", ['{"name": "extension"}', "[]", "not JSON", "\0"])
 def test_foreign_manifests_are_no_bundles(model: ClipModel, tmp_path: Path, manifest: str) -> None:
     """A folder with a manifest.json of something else survives --force."""
@@ -183,10 +213,10 @@ def test_the_current_folder_is_kept(
 def no_graphs(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
     """Take graphs and their proof from the finished bundle, to save time."""
 
-    def copy(folder: Path, *_: object, **__: object) -> str:
+    def copy(folder: Path, *_: object, **__: object) -> dict[str, object]:
         for name in ("image_encoder.onnx", "text_encoder.onnx"):
             (folder / name).write_bytes((bundle.path / name).read_bytes())
-        return "fp16"
+        return {"weight_storage": "fp16", "opset": 20}
 
     monkeypatch.setattr(exporter, "_write_graphs", copy)
 

@@ -1,5 +1,6 @@
 """Naming a model is enough: it is exported once, into the cache, in a process of its own."""
 
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,11 @@ from click.testing import CliRunner
 from atas_deploy.cli.main import main
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import load_model
-from atas_deploy.core.bundle import WEIGHTS, Bundle
+from atas_deploy.core.bundle import MANIFEST, REFERENCE, WEIGHTS, Bundle
 from atas_deploy.core.errors import ConfigError, ExportError
 from atas_deploy.export.cached import cache_key, export_cached
 from atas_deploy.models import ModelCache, open_model
+from atas_deploy.models.sources import stamp
 
 _OPEN = (
     "import sys; from atas_deploy.cli.main import unwind_on_signals; "
@@ -135,6 +137,21 @@ def test_a_damaged_bundle_is_made_again(filled: ModelCache, model: ClipModel) ->
     graph = filled.folder / name / "text_encoder.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     export_cached(model, filled.folder).verify()
+    assert filled.names() == [name]
+
+
+def test_a_bundle_of_an_earlier_release_is_made_again(filled: ModelCache, model: ClipModel) -> None:
+    """It has no reference to prove an engine by; the index does not find it either."""
+    (name,) = filled.names()
+    source = str(model.folder)
+    filled.remember(source, None, name, stamp(source))
+    assert filled.lookup(source, None) == Bundle.open(filled.folder / name)
+    (filled.folder / name / REFERENCE).unlink()
+    content = json.loads((filled.folder / name / MANIFEST).read_text())
+    del content["files"][REFERENCE]
+    (filled.folder / name / MANIFEST).write_text(json.dumps(content))
+    assert filled.lookup(source, None) is None
+    assert REFERENCE in export_cached(model, filled.folder).manifest.files
     assert filled.names() == [name]
 
 

@@ -27,6 +27,22 @@ def test_export_prints_what_it_wrote(model: ClipModel, tmp_path: Path) -> None:
     Bundle.open(tmp_path / "b").verify()
 
 
+def test_precision_is_written_and_told(model: ClipModel, tmp_path: Path) -> None:
+    """A bfloat16 bundle: its precision, and one stage more than that of float32."""
+    arguments = ["--model", str(model.folder), "--precision", "bf16", "--out", str(tmp_path / "b")]
+    result = CliRunner().invoke(main, ["export", *arguments])
+    assert result.exit_code == 0, result.output
+    first, *stages = result.output.splitlines()
+    assert "read-out sclip, bf16, " in first
+    assert [stage.partition(":")[0].partition(",")[0] for stage in stages] == [
+        "modules against open_clip",
+        "float32 graphs",
+        "image graph as written",
+    ]
+    assert "classes" in stages[2]
+    assert Bundle.open(tmp_path / "b").manifest.precision == "bf16"
+
+
 def test_photos_are_the_images_that_can_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

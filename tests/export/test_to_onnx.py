@@ -14,8 +14,8 @@ from atas_deploy.clip.model import ClipModel
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import ExportError
 from atas_deploy.export import to_onnx
-from atas_deploy.export.bundle import Towers, build_towers
 from atas_deploy.export.parity import TorchReference
+from atas_deploy.export.towers import Towers, build_towers
 
 _OPENED: list[tuple[OrtBackend, TorchReference]] = []
 
