@@ -4,7 +4,7 @@ B images, N texts, L tokens, H W pixels, h w grid, D embedding width
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,31 @@ class ImageFeatures:
     image: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceFeatures:
+    """Features of a batch of images that still lie on the GPU; they belong to the caller.
+
+    Work on `stream` may use them at once. Other work waits for `ready` first, and whoever started
+    it keeps the features until it is done: memory that is let go is used again on `stream`.
+
+    Attributes:
+        dense: (B, h, w, D) float32 `cupy.ndarray` in C order, L2-normalised, one vector a cell.
+        image: (B, D) float32 `cupy.ndarray` in C order, L2-normalised, the class token.
+        stream: the `cupy.cuda.Stream` that writes them.
+        ready: a `cupy.cuda.Event`, recorded on the stream behind what writes them.
+    """
+
+    dense: Any
+    image: Any
+    stream: Any
+    ready: Any
+
+    def to_host(self) -> ImageFeatures:
+        """Wait until they are written and copy them to numpy."""
+        self.ready.synchronize()
+        return ImageFeatures(self.dense.get(), self.image.get())
+
+
 class Backend(Protocol):
     """A loaded bundle on a device. Arrays go in and out as numpy and belong to the caller."""
 
@@ -37,6 +62,14 @@ class Backend(Protocol):
 
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend on a GPU, which can leave features there."""
+
+    def encode_on_device(self, images: npt.NDArray[np.uint8]) -> DeviceFeatures:
+        """As `encode_images`, without waiting for the GPU or copying features from it."""
         ...
 
 

@@ -1,21 +1,69 @@
-"""ONNX Runtime."""
+"""ONNX Runtime, on the CPU and on NVIDIA GPUs."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.backends.base import ImageFeatures, check_images
+from atas_deploy.backends.base import DeviceFeatures, ImageFeatures, check_images
+from atas_deploy.backends.gpu import load_cupy
+from atas_deploy.backends.ort_cuda import CudaImages
+from atas_deploy.backends.ort_device import providers_of
+from atas_deploy.backends.ort_session import (
+    IMAGE_INPUTS,
+    IMAGE_OUTPUTS,
+    TEXT_INPUTS,
+    TEXT_OUTPUTS,
+    load_session,
+    translated,
+)
+from atas_deploy.backends.ort_threads import thread_count
+from atas_deploy.backends.trt.driver import Driver
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
-from atas_deploy.core.errors import BackendError, BackendUnavailableError, ConfigError
+from atas_deploy.core.errors import ConfigError
 
 _SMALLER = "use a smaller --short-side or --batch-size if memory ran out"
-_INSTALL = 'install exactly one of them: pip install "atas-deploy[cpu]" or "atas-deploy[gpu]"'
+
+
+class OrtTextEncoder:
+    """A bundle's text encoder in ONNX Runtime; it is loaded when it is first used.
+
+    Args:
+        bundle: the model.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: for one operator on the CPU; None = as `ort_threads.thread_count`.
+
+    Raises:
+        BackendUnavailableError: ONNX Runtime or its build for the device is missing.
+        ConfigError: unknown device, or no such number of threads.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
+        self._path = bundle.path / TEXT_ENCODER
+        self._providers, self._threads = providers_of(device), thread_count(threads)
+
+    def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised.
+
+        Raises:
+            BackendError: the graph cannot be loaded or run.
+            BackendUnavailableError: the device did not start.
+        """
+        with translated(f"encode texts of shape {tokens.shape}", cure="use fewer or shorter words"):
+            features: npt.NDArray[np.float32] = self._session.run(["text"], {"tokens": tokens})[0]
+        return features
+
+    @cached_property
+    def _session(self) -> Any:
+        return load_session(
+            self._path,
+            inputs=TEXT_INPUTS,
+            outputs=TEXT_OUTPUTS,
+            providers=self._providers,
+            threads=self._threads,
+        )
 
 
 class OrtBackend:
@@ -24,117 +72,88 @@ class OrtBackend:
     Args:
         bundle: the model.
         device: "cpu", "cuda" or "cuda:N".
+        threads: for one operator on the CPU; None = the variable ATAS_DEPLOY_THREADS if it is set,
+            else the cores that the affinity and the control group of this process allow.
 
     Raises:
         BackendUnavailableError: ONNX Runtime or the device is missing; there is no fallback.
-        BackendError: a graph cannot be loaded.
-        ConfigError: unknown device.
+        BackendError: a graph cannot be loaded, or is none of ours.
+        ConfigError: unknown device, or one that cannot compute in the bundle's precision.
     """
 
     name = "ort"
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
         self.device = device
-        self._multiple = bundle.manifest.multiple
-        self._providers = _providers(device)
-        self._image = self._load(bundle.path / IMAGE_ENCODER)
-        self._text = self._load(bundle.path / TEXT_ENCODER)
+        self._bundle, self._threads = bundle, thread_count(threads)
+        self._texts = OrtTextEncoder(bundle, device=device, threads=threads)
+        _check_precision(bundle, device)
+        self._images: Any = self._cuda if _has_cupy(device) else self._load_images(None)
 
     @staticmethod
     def check_device(device: str) -> None:
         """Refuse a device that is not there; this needs no bundle.
 
         Raises:
-            BackendUnavailableError: ONNX Runtime, or its build for the device, is missing.
+            BackendUnavailableError: ONNX Runtime, its build for the device, or a GPU is missing.
             ConfigError: unknown device.
         """
-        _providers(device)
+        providers_of(device)
+        if _has_cupy(device):
+            load_cupy(device)
 
     def encode_images(self, images: npt.NDArray[np.uint8]) -> ImageFeatures:
         """Encode (B, H, W, 3) uint8 RGB images; H, W are multiples of the manifest's."""
-        check_images(images, multiple=self._multiple)
-        with _translated(f"encode images of shape {images.shape}", cure=_SMALLER):
-            dense, image = self._image.run(["dense", "image"], {"images": images})
+        check_images(images, multiple=self._bundle.manifest.multiple)
+        with translated(f"encode images of shape {images.shape}", cure=_SMALLER):
+            if isinstance(self._images, CudaImages):
+                return self._images.encode(images).to_host()
+            dense, image = self._images.run(["dense", "image"], {"images": images})
         return ImageFeatures(dense, image)
+
+    def encode_on_device(self, images: npt.NDArray[np.uint8]) -> DeviceFeatures:
+        """As `encode_images`, without waiting for the GPU or copying features from it.
+
+        Raises:
+            BackendUnavailableError: CuPy is missing.
+            BackendError: the graph cannot be run.
+            ConfigError: the device is no GPU.
+        """
+        encoder = self._cuda
+        check_images(images, multiple=self._bundle.manifest.multiple)
+        with translated(f"encode images of shape {images.shape}", cure=_SMALLER):
+            return encoder.encode(images)
 
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
-        with _translated(
-            f"encode texts of shape {tokens.shape}", cure="use fewer or shorter words"
-        ):
-            features: npt.NDArray[np.float32] = self._text.run(["text"], {"tokens": tokens})[0]
-        return features
+        return self._texts.encode_texts(tokens)
 
-    def _load(self, path: Path) -> Any:
-        """Create a session and check that it runs where it was asked to."""
-        import onnxruntime
+    @cached_property
+    def _cuda(self) -> CudaImages:
+        manifest = self._bundle.manifest
+        driver = Driver(self.device)  # it says what is missing
+        return CudaImages(driver, self._load_images, cell=manifest.cell, width=manifest.embed_dim)
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # threads that wait spinning would take the cores from decoding, masks and writing
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if _has_affinity() else 0
-        cure = f"check it with `atas-deploy models {path.parent} --verify`"
-        with _translated(f"load {path}", cure=cure):
-            session = onnxruntime.InferenceSession(path, options, providers=self._providers)
-        wanted = self._providers[0][0]
-        if session.get_providers()[0] != wanted:
-            raise BackendUnavailableError(
-                f'The device "{self.device}" was asked for, but ONNX Runtime could not start its '
-                f"{wanted}; check the driver with `atas-deploy doctor`, or use --device cpu."
-            )
-        return session
-
-
-def installed_packages() -> dict[str, str]:
-    """Versions of the installed distributions that provide the module `onnxruntime`."""
-    found = {}
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _has_affinity() -> bool:
-    return hasattr(os, "sched_getaffinity")
-
-
-def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
-    """The provider list for a device; the CPU stands behind CUDA for operators it lacks."""
-    kind, _, index = device.partition(":")
-    wrong_index = ":" in device and not (kind == "cuda" and index.isdigit())
-    if kind not in ("cpu", "cuda") or wrong_index:
-        raise ConfigError(f'Unknown device "{device}"; expected cpu, cuda or cuda:N.')
-    packages = installed_packages()
-    if len(packages) > 1:
-        raise BackendUnavailableError(
-            "Both onnxruntime and onnxruntime-gpu are installed and overwrite each other; run "
-            "`pip uninstall -y onnxruntime onnxruntime-gpu`, then " + _INSTALL + "."
+    def _load_images(self, stream: int | None) -> Any:
+        """The session of the image encoder, on a CUDA stream of that address."""
+        return load_session(
+            self._bundle.path / IMAGE_ENCODER,
+            inputs=IMAGE_INPUTS,
+            outputs=IMAGE_OUTPUTS,
+            providers=providers_of(self.device, stream=stream),
+            threads=self._threads,
         )
-    try:
-        import onnxruntime
-    except ImportError as exc:
-        if isinstance(exc.__context__, KeyboardInterrupt):  # Ctrl-C in the middle of the import
-            raise exc.__context__ from exc
-        raise BackendUnavailableError(f"ONNX Runtime is not installed; {_INSTALL}.") from exc
-    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
-    if kind == "cpu":
-        return [cpu]
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise BackendUnavailableError(
-            f'The device "{device}" needs ONNX Runtime for CUDA, but the installed build has only '
-            'the CPU; run `pip uninstall -y onnxruntime`, then pip install "atas-deploy[gpu]".'
+
+
+def _has_cupy(device: str) -> bool:
+    """Whether CuPy binds the memory of a device; without it, ONNX Runtime makes the copies."""
+    return device != "cpu" and find_spec("cupy") is not None
+
+
+def _check_precision(bundle: Bundle, device: str) -> None:
+    """Refuse bfloat16 on the CPU, where ONNX Runtime has no products of such matrices."""
+    if device == "cpu" and bundle.manifest.precision == "bf16":
+        raise ConfigError(
+            f"The model {bundle.manifest.name} computes in bf16, which ONNX Runtime cannot on the "
+            "CPU; use a bundle of --precision fp32 there, or a GPU with --backend trt."
         )
-    return [("CUDAExecutionProvider", {"device_id": index or "0"}), cpu]
-
-
-@contextmanager
-def _translated(action: str, *, cure: str) -> Iterator[None]:
-    """Turn ONNX Runtime's errors, which share no base class, into ours."""
-    try:
-        yield
-    except Exception as exc:
-        reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
-        raise BackendError(f"ONNX Runtime could not {action}: {reason}; {cure}.") from exc

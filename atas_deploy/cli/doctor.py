@@ -3,12 +3,20 @@
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
 from atas_deploy import __version__
+from atas_deploy.cli.doctor_engines import (
+    CUPY,
+    check_engines,
+    count_threads,
+    describe_gpus,
+    load_tensorrt,
+)
 
 _PACKAGES = (
     "numpy",
@@ -18,7 +26,10 @@ _PACKAGES = (
     "pillow",
     "onnxruntime",
     "onnxruntime-gpu",
+    *CUPY,
     "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
     "tensorrt-rtx",
     "onnx",
     "torch",
@@ -41,30 +52,22 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
 
 
 def diagnose() -> dict[str, Any]:
-    """Versions, providers, encoders, models, problems; JSON-ready."""
+    """Versions, devices, engines, encoders, models, problems; JSON-ready."""
     packages = {name: found for name in _PACKAGES if (found := _version(name))}
-    problems: list[str] = []
-    if "onnxruntime" in packages and "onnxruntime-gpu" in packages:
-        problems.append(
-            "onnxruntime and onnxruntime-gpu overwrite each other: run `pip uninstall -y "
-            'onnxruntime onnxruntime-gpu`, then pip install "atas-deploy[cpu]" or '
-            '"atas-deploy[gpu]".'
-        )
-    if "opencv-python" in packages and "opencv-python-headless" in packages:
-        problems.append(
-            "opencv-python and opencv-python-headless overwrite each other: run `pip uninstall -y "
-            "opencv-python opencv-python-headless`, then `pip install opencv-python-headless`."
-        )
-    providers = _providers(problems)
-    encoders = _encoders(problems)
+    problems = _conflicts(packages)
+    gpus = describe_gpus()
     return {
         "atas-deploy": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "executable": sys.executable,
         "packages": packages,
-        "onnxruntime_providers": providers,
-        "h264_encoders": encoders,
+        "onnxruntime_providers": _providers(problems),
+        "threads": count_threads(problems),
+        "gpus": gpus,
+        "tensorrt_flavours": load_tensorrt(packages, problems),
+        "engines": check_engines(gpu=bool(gpus)),
+        "h264_encoders": _encoders(problems),
         "models": _models(problems),
         "model_cache": _model_cache(problems),
         "problems": problems,
@@ -76,13 +79,31 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"{key:24}{report[key]}")
     for name, found in report["packages"].items():
         click.echo(f"{name:24}{found}")
-    for key in ("onnxruntime_providers", "h264_encoders", "models"):
+    for key in ("onnxruntime_providers", "tensorrt_flavours", "gpus", "h264_encoders", "models"):
         click.echo(f"{key:24}{', '.join(report[key]) or 'none'}")
-    click.echo(f"{'model_cache':24}{report['model_cache']}")
+    for key in ("threads", "model_cache"):
+        click.echo(f"{key:24}{report[key] or 'none'}")
+    for name, state in report["engines"].items():
+        click.echo(f"{name:28}{state}")
     for problem in report["problems"]:
         click.secho(f"problem: {problem}", fg="red")
     if not report["problems"]:
         click.secho("no problems found", fg="green")
+
+
+def _conflicts(packages: Mapping[str, str]) -> list[str]:
+    """Packages that bring the same module and overwrite each other."""
+    rivals = {
+        ("onnxruntime", "onnxruntime-gpu"): '"atas-deploy[cpu]" or "atas-deploy[gpu]"',
+        ("opencv-python", "opencv-python-headless"): "opencv-python-headless",
+        CUPY: "the one for your driver's CUDA, cupy-cuda13x or cupy-cuda12x",
+    }
+    return [
+        f"{' and '.join(found)} overwrite each other: run `pip uninstall -y {' '.join(found)}`, "
+        f"then pip install {cure}."
+        for names, cure in rivals.items()
+        if len(found := [name for name in names if name in packages]) > 1
+    ]
 
 
 def _version(name: str) -> str | None:

@@ -1,12 +1,15 @@
-"""ONNX Runtime: devices, conflicts, translated errors."""
+"""ONNX Runtime: features, devices, precisions, translated errors."""
 
-import sys
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from atas_deploy.backends import ort
-from atas_deploy.backends.ort import OrtBackend
+from atas_deploy.backends.ort import OrtBackend, OrtTextEncoder
+from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import (
     BackendError,
     BackendUnavailableError,
@@ -20,6 +23,13 @@ from atas_deploy.models import open_model
 def backend() -> OrtBackend:
     """The embedded model on the CPU."""
     return OrtBackend(open_model("atas-tiny"))
+
+
+@pytest.fixture
+def bundle_of() -> Callable[[str], Bundle]:
+    """The embedded model with another precision in its manifest."""
+    tiny = open_model("atas-tiny")
+    return lambda precision: Bundle(tiny.path, replace(tiny.manifest, precision=precision))
 
 
 def test_features_are_normalised_and_shaped(backend: OrtBackend) -> None:
@@ -75,15 +85,42 @@ def test_a_device_is_checked_without_a_bundle() -> None:
     OrtBackend.check_device("cpu")
 
 
-def test_two_packages_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both distributions at once are refused with the cure."""
-    monkeypatch.setattr(ort, "version", lambda name: "1.0")
-    with pytest.raises(BackendUnavailableError, match="pip uninstall -y"):
-        OrtBackend(open_model("atas-tiny"))
+def test_bfloat16_is_refused_on_the_cpu(bundle_of: Callable[[str], Bundle]) -> None:
+    """Before anything is loaded: which precision, and what to use instead."""
+    with pytest.raises(ConfigError, match=r"computes in bf16.*--precision fp32.*--backend trt"):
+        OrtBackend(bundle_of("bf16"))
 
 
-def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without ONNX Runtime the message names both extras; it is an ImportError too."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"atas-deploy\[cpu\]"):
-        OrtBackend(open_model("atas-tiny"))
+def test_words_of_a_bfloat16_bundle_are_encoded_on_the_cpu(
+    backend: OrtBackend, bundle_of: Callable[[str], Bundle]
+) -> None:
+    """The text encoder is float32 in every bundle."""
+    tokens = open_model("atas-tiny").tokenizer()(["a dog"])
+    features = OrtTextEncoder(bundle_of("bf16")).encode_texts(tokens)
+    np.testing.assert_array_equal(features, backend.encode_texts(tokens))
+
+
+def test_text_encoder_is_loaded_when_words_come(tmp_path: Path) -> None:
+    """Pictures do without it, as where all words are known from the runs before."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(open_model("atas-tiny").path, folder)
+    backend = OrtBackend(Bundle.open(folder))
+    (folder / "text_encoder.onnx").write_bytes(b"")
+    assert backend.encode_images(np.zeros((1, 16, 16, 3), np.uint8)).dense.shape[0] == 1
+    with pytest.raises(BackendError, match="could not load"):
+        backend.encode_texts(np.zeros((1, 4), np.int64))
+
+
+def test_threads_change_nothing_but_time(backend: OrtBackend) -> None:
+    """The number is ONNX Runtime's; features are the same."""
+    images = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    other = OrtBackend(open_model("atas-tiny"), threads=1).encode_images(images)
+    np.testing.assert_allclose(other.dense, backend.encode_images(images).dense, atol=1e-6)
+    with pytest.raises(ConfigError, match="threads"):
+        OrtBackend(open_model("atas-tiny"), threads=0)
+
+
+def test_features_of_the_cpu_lie_on_no_device(backend: OrtBackend) -> None:
+    """`encode_on_device` is for GPUs."""
+    with pytest.raises(ConfigError, match='Unknown GPU "cpu"'):
+        backend.encode_on_device(np.zeros((1, 16, 16, 3), np.uint8))
