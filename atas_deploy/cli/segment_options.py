@@ -97,10 +97,14 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "beside it win.",
     ),
     "--backend": _model(
-        "--backend", metavar="NAME", default="ort", show_default=True, help="Inference engine: ort."
+        "--backend",
+        metavar="NAME",
+        default="ort",
+        show_default=True,
+        help="Inference engine: ort (ONNX Runtime) or trt (TensorRT).",
     ),
     "--device": _model(
-        "--device", metavar="NAME", default="cpu", show_default=True, help="cpu, cuda or cuda:N."
+        "--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: cpu, for trt cuda]"
     ),
     "--short-side": _model(
         "--short-side",

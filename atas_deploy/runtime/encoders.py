@@ -4,18 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from atas_deploy.backends.base import Backend
-from atas_deploy.backends.ort import OrtBackend
+from atas_deploy.backends.opening import check_backend, open_backend
 from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.models import open_model
 from atas_deploy.runtime.embed import ImageEmbedder
 from atas_deploy.runtime.encode import ImageEncoder
-from atas_deploy.runtime.settle import check_batch_size, check_choice, check_whole
+from atas_deploy.runtime.settle import check_batch_size, check_whole
 from atas_deploy.runtime.text import TextFeatures
 from atas_deploy.runtime.text_store import TextStore
 from atas_deploy.runtime.windows import fit_windows
-
-BACKENDS = {"ort": OrtBackend}
 
 
 class Encoders:
@@ -25,8 +23,9 @@ class Encoders:
         model: name, bundle folder, model folder, checkpoint or open bundle; see
             `atas_deploy.models.open_model`.
         readout: how dense features are read; None = the bundle's own.
-        backend: "ort", or the engine of an open bundle, ready to use.
-        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
+        backend: "ort", "trt", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; None = "cpu" for "ort" and "cuda" for "trt"; a ready
+            engine has its own.
         batch_size: images, windows or crops encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -48,7 +47,7 @@ class Encoders:
         *,
         readout: str | None = None,
         backend: str | Backend = "ort",
-        device: str = "cpu",
+        device: str | None = None,
         batch_size: int = 1,
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -62,7 +61,9 @@ class Encoders:
         self.batch_size = check_batch_size(batch_size)
         self.bundle = open_model(model, readout=readout, tell=tell)
         self.backend: Backend = (
-            BACKENDS[backend](self.bundle, device=device) if isinstance(backend, str) else backend
+            open_backend(backend, self.bundle, device=device)
+            if isinstance(backend, str)
+            else backend
         )
         self._store = TextStore(self.bundle) if cache else None
         self._progress = progress
@@ -138,7 +139,7 @@ class Encoders:
         return self._store.problem if self._store else None
 
 
-def check_engine(backend: str | Backend, device: str) -> None:
+def check_engine(backend: str | Backend, device: str | None) -> None:
     """Refuse an engine or a device before a model is exported for it; one that is ready is known.
 
     Raises:
@@ -146,5 +147,4 @@ def check_engine(backend: str | Backend, device: str) -> None:
         BackendUnavailableError: it is not installed, or the device is missing.
     """
     if isinstance(backend, str):
-        check_choice("backend", backend, BACKENDS)
-        BACKENDS[backend].check_device(device)
+        check_backend(backend, device=device)

@@ -36,7 +36,7 @@ class Labeller:
         *,
         protocol: Protocol,
         backend: str | Backend,
-        device: str,
+        device: str | None,
         batch_size: int,
         cache: bool,
         progress: Callable[[int, int], None] | None,

@@ -56,8 +56,9 @@ class Segmenter(Labeller):
         refine: "none" (the default), or "pamr" to pull masks to the edges of the picture; slow with
             many words.
         logit_scale: factor on cosine similarities; None = the model's own.
-        backend: "ort", or the engine of an open bundle, ready to use.
-        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
+        backend: "ort", "trt", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; None = "cpu" for "ort" and "cuda" for "trt"; a ready
+            engine has its own.
         batch_size: images or windows encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -95,7 +96,7 @@ class Segmenter(Labeller):
         refine: str | None = None,
         logit_scale: float | None = None,
         backend: str | Backend = "ort",
-        device: str = "cpu",
+        device: str | None = None,
         batch_size: int = 1,
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,

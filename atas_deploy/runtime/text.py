@@ -6,11 +6,11 @@ Q queries, T templates, N prompts, L tokens, D embedding width
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.backends.base import Backend
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.hf_tokenizer import Tokenizer
 from atas_deploy.core.templates import fill, resolve_templates
@@ -20,6 +20,14 @@ _BATCH = 256
 _BLOCK = 4_096  # prompts that are tokenised, sorted by length and stored together
 _SLOW = 1_000  # prompts from which on progress is reported
 _MAX_KNOWN = 64 * 2**20  # bytes
+
+
+class TextEncoder(Protocol):
+    """A backend, or what it encodes texts with."""
+
+    def encode_texts(self, tokens: npt.NDArray[np.int64]) -> Features:
+        """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
+        ...
 
 
 class TextFeatures:
@@ -39,7 +47,7 @@ class TextFeatures:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: TextEncoder,
         tokenizer: Tokenizer,
         *,
         templates: str | Sequence[str],

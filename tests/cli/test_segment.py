@@ -90,6 +90,8 @@ def test_folder_with_bad_files(
         (["photo.png", "--model", "nope"], 2, "Unknown model"),
         (["photo.png", "--device", "tpu"], 2, "Unknown device"),
         (["photo.png", "--backend", "tpu"], 2, "Unknown backend"),
+        (["photo.png", "--backend", "trt"], 1, "TensorRT"),
+        (["photo.png", "--backend", "trt", "--device", "cpu"], 2, "--device cuda"),
         (["photo.png", "--out", "photo.png"], 1, "photo.png"),
         (["photo.png", "--batch-size", "0"], 2, "batch-size"),
         (["photo.png", "--start", "1:xx"], 2, "hh:mm:ss"),

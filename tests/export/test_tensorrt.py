@@ -3,7 +3,6 @@
 Nothing is executed: that the engines compute the right thing is not shown here.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import open_clip
 import pytest
 import torch
 
-from atas_deploy.clip.model import build_model
 from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from atas_deploy.core.bundle import EMBEDDED, IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from atas_deploy.export.lower import lower
 from atas_deploy.export.storage import store_weights
 from atas_deploy.export.to_onnx import image_to_onnx
 
@@ -24,6 +23,7 @@ trt = pytest.importorskip("tensorrt_rtx")
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 IMAGES: Shapes = ((1, 64, 64, 3), (2, 336, 448, 3), (8, 672, 896, 3))
+FAMILY_IMAGES: Shapes = ((1, 96, 96, 3), (2, 288, 480, 3), (8, 672, 960, 3))
 
 
 def parse(graph: Path | bytes) -> tuple[Any, Any]:
@@ -71,48 +71,54 @@ def test_bundle_builds(bundle: Bundle) -> None:
     assert build(builder, network, ((1, 2), (32, 8), (512, 16))) > 10_000
 
 
-VIT_TINY = {"image_size": 224, "patch_size": 16, "width": 192, "head_width": 64, "layers": 12}
-REAL_TOWERS = {
-    "atas-tiny": (256, VIT_TINY | {"no_ln_pre": True, "norm_kwargs": {"eps": 1e-6}}, False),
-    "ViT-B-16": (512, open_clip.get_model_config("ViT-B-16")["vision_cfg"], True),
-}
+def test_the_embedded_model_builds() -> None:
+    """The image encoder that ships inside the package."""
+    graph = EMBEDDED / "atas-tiny" / IMAGE_ENCODER
+    builder, network = parse(graph)
+    assert bindings(network)["dense"] == ((-1, -1, -1, 256), trt.float32)
+    assert build(builder, network, IMAGES) > graph.stat().st_size
 
 
-@pytest.mark.parametrize("name", REAL_TOWERS)
-def test_real_towers_build(name: str) -> None:
-    """Seeded towers of real size, float16 weights, with dynamic batch, height and width."""
-    embed_dim, vision, quick_gelu = REAL_TOWERS[name]
+def test_a_tower_of_real_size_builds() -> None:
+    """A seeded ViT-B-16, float16 weights, with dynamic batch, height and width."""
+    vision = open_clip.get_model_config("ViT-B-16")["vision_cfg"]
     text = {"context_length": 8, "vocab_size": 514, "width": 8, "heads": 1, "layers": 1}
     torch.manual_seed(0)
-    model = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu).half().float()
+    model = open_clip.CLIP(512, vision, text, quick_gelu=True).half().float()
     half = (0.5, 0.5, 0.5)
     graph = image_to_onnx(ImageGraph(DenseViT(model.visual, "sclip"), mean=half, std=half))
     assert store_weights(graph) > 4 * 12
     builder, network = parse(ir.to_proto(graph).SerializeToString())
-    assert bindings(network)["dense"] == ((-1, -1, -1, embed_dim), trt.float32)
+    assert bindings(network)["dense"] == ((-1, -1, -1, 512), trt.float32)
     weights = 4 * sum(p.numel() for p in model.visual.parameters())
     assert build(builder, network, IMAGES) > 0.9 * weights
 
 
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
-        ("native", {"readout": "naclip", "attention_window": 2}),
-        ("eva", {"readout": "sclip", "stride": 8}),
-        ("siglip", {"readout": "naclip"}),
-    ],
-)
-def test_every_family_builds(
-    family_config: Callable[[str], dict[str, Any]], family: str, settings: dict[str, Any]
-) -> None:
+def test_every_family_builds(float_graph: tuple[ImageGraph, ir.Model]) -> None:
     """Rotary positions, attention pools, read-outs, overlapping patches and windows build."""
-    visual = build_model({"model_cfg": family_config(family)}).visual
-    graph = image_to_onnx(
-        ImageGraph(DenseViT(visual, **settings), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    )
-    builder, network = parse(ir.to_proto(graph).SerializeToString())
-    shapes = (1, 64, 64, 3), (2, 320, 448, 3), (8, 640, 896, 3)
-    assert build(builder, network, shapes) > 10_000
+    builder, network = parse(ir.to_proto(float_graph[1]).SerializeToString())
+    assert build(builder, network, FAMILY_IMAGES) > 10_000
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"), [("native", "fp16"), ("eva", "bf16"), ("siglip", "fp16")]
+)
+def test_lowered_graphs_build(
+    float_graphs: dict[str, tuple[ImageGraph, ir.Model]], family: str, precision: str
+) -> None:
+    """TensorRT, which checks types strictly, takes lowered graphs and keeps their types."""
+    lowered = lower(float_graphs[family][1], precision)
+    builder, network = parse(ir.to_proto(lowered).SerializeToString())
+    assert {dtype for _, dtype in bindings(network).values()} == {trt.uint8, trt.float32}
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    types = {
+        kind: [layer.get_output(0).dtype for layer in layers if layer.type == kind]
+        for kind in (trt.LayerType.MATRIX_MULTIPLY, trt.LayerType.SOFTMAX)
+    }
+    low = trt.float16 if precision == "fp16" else trt.bfloat16
+    assert types[trt.LayerType.MATRIX_MULTIPLY].count(low) > 4 * 3
+    assert set(types[trt.LayerType.SOFTMAX]) == {trt.float32}
+    assert build(builder, network, FAMILY_IMAGES) > 10_000
 
 
 def test_antialias_is_refused(bundle: Bundle) -> None:

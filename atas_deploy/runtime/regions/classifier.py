@@ -75,8 +75,9 @@ class RegionClassifier(Labeller):
         window: side of sliding windows in pixels of that input; None = whole.
         stride: from one window to the next in pixels; None = half a window.
         logit_scale: factor on cosine similarities; None = the model's own.
-        backend: "ort", or the engine of an open bundle, ready to use.
-        device: "cpu", "cuda" or "cuda:N"; a ready engine has its own.
+        backend: "ort", "trt", or the engine of an open bundle, ready to use.
+        device: "cpu", "cuda" or "cuda:N"; None = "cpu" for "ort" and "cuda" for "trt"; a ready
+            engine has its own.
         batch_size: pictures, windows or crops encoded at once.
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
@@ -117,7 +118,7 @@ class RegionClassifier(Labeller):
         stride: int | None = None,
         logit_scale: float | None = None,
         backend: str | Backend = "ort",
-        device: str = "cpu",
+        device: str | None = None,
         batch_size: int = 1,
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,

@@ -115,8 +115,8 @@ class Visualizer:
         logit_scale: factor on cosines before the softmax; None = the models' own.
         clusters: of K-means, 1 to 64.
         short_side: shorter side of the encoder's input in pixels; None = the models' own.
-        backend: "ort".
-        device: "cpu", "cuda" or "cuda:N".
+        backend: "ort" or "trt".
+        device: "cpu", "cuda" or "cuda:N"; None = "cpu" for "ort" and "cuda" for "trt".
         cache: whether to keep text features on disk for the next run.
         progress: called with (done, total) while thousands of prompts are encoded.
         tell: called with one line when a model must be exported first.
@@ -142,7 +142,7 @@ class Visualizer:
         clusters: int = 8,
         short_side: int | None = None,
         backend: str = "ort",
-        device: str = "cpu",
+        device: str | None = None,
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
         tell: Callable[[str], None] | None = None,

@@ -1,0 +1,1 @@
+"""TensorRT: engines built, kept, and run on GPUs."""
