@@ -25,13 +25,14 @@ from typing import Any
 import torch
 
 from atas_deploy import __version__
+from atas_deploy.clip.folder import write_model
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.vit import DenseViT
 from atas_deploy.core.background import TABLE
 from atas_deploy.core.bundle import MERGES
 from atas_deploy.core.errors import AtasError
 from atas_deploy.core.templates import DEFAULT_TEMPLATES
-from atas_deploy.training.checkpoint import CHECKPOINT, make_folder, write_model
+from atas_deploy.training.checkpoint import CHECKPOINT, make_folder
 from atas_deploy.training.loop import Hooks, LoopSettings, Objective, run
 from atas_deploy.training.resolve import Given, resolve
 from atas_deploy.training.tiny.contrast_phase import (

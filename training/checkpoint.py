@@ -1,11 +1,7 @@
-"""Training state and model folders on disk, each file whole or not there at all.
+"""Training state on disk, each file whole or not there at all; beside the model (clip/folder.py).
 
-folder/open_clip_config.json         model and preprocessing configuration, open_clip's format
-folder/open_clip_model.safetensors   weights, float32
-folder/tokenizer/                    the tokenizer's files
-folder/training.json                 settings, provenance, data, measurements
-folder/checkpoint.pt                 what `--resume` needs: weights, optimizer, step
-folder/log.jsonl                     one line per logged step
+folder/checkpoint.pt   what `--resume` needs: weights, optimizer, step
+folder/log.jsonl       one line per logged step
 """
 
 import json
@@ -14,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
-from atas_deploy.clip.model import ClipModel
-from atas_deploy.clip.weights import MODEL_WEIGHTS, TRAINING_RECORD
-from atas_deploy.core.bundle import MODEL_CONFIG
 from atas_deploy.core.errors import CheckpointError, OutputError
 from atas_deploy.core.files import atomic_path, output_error
 
@@ -39,42 +30,6 @@ def make_folder(folder: Path) -> Path:
     except OSError as exc:
         raise output_error(folder, exc) from exc
     return folder
-
-
-def write_model(
-    folder: Path,
-    clip: ClipModel,
-    *,
-    record: Mapping[str, Any],
-    state: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write a model folder that open_clip loads as "local-dir:FOLDER".
-
-    Args:
-        folder: an existing folder.
-        clip: the model, with its configuration and tokenizer.
-        record: content of training.json.
-        state: weights to write instead of the model's own.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    _write_text(folder / MODEL_CONFIG, json.dumps(dict(clip.config), indent=2) + "\n")
-    clip.write_tokenizer(folder)
-    state = clip.model.state_dict() if state is None else state
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with atomic_path(folder / MODEL_WEIGHTS) as part:
-        part.write_bytes(save(tensors, metadata={"format": "pt"}))
-    write_record(folder, record)
-
-
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write training.json.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    _write_text(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,15 +12,14 @@ import torch
 from torch import Tensor
 
 from atas_deploy import __version__
+from atas_deploy.clip.folder import copy_texts, write_model, write_record
 from atas_deploy.clip.manifest import encoder_settings
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import TRAINING_RECORD
 from atas_deploy.core.bundle import LICENSE_TEXTS
 from atas_deploy.core.errors import CheckpointError
-from atas_deploy.core.files import atomic_path
 from atas_deploy.evaluation.compare import Comparison
 from atas_deploy.training.check import check_facts
-from atas_deploy.training.checkpoint import write_model, write_record
 from atas_deploy.training.ensemble import ensemble, tower_weights
 from atas_deploy.training.loop_settings import LoopSettings
 from atas_deploy.training.methods import Data
@@ -90,7 +88,7 @@ class ModelFolder:
         Raises:
             OutputError: a file cannot be written.
         """
-        self._copy_licenses()
+        copy_texts(self.clip.folder, self.folder, LICENSE_TEXTS)  # they bind what comes out, too
         write_model(self.folder, self.clip, record=self._record(step), state=self.weights())
 
     def note_check(self, changes: Mapping[str, Comparison], *, step: int) -> None:
@@ -114,14 +112,6 @@ class ModelFolder:
 
     def _data(self) -> dict[str, Any]:
         return {**self._facts, "unreadable": sorted({*self._broken, *self._broken_before})}
-
-    def _copy_licenses(self) -> None:
-        """The licence texts of the weights that training starts from bind what comes out."""
-        start = self.clip.folder
-        for pattern in LICENSE_TEXTS:
-            for text in start.glob(pattern) if start else ():
-                with atomic_path(self.folder / text.name) as part:
-                    shutil.copyfile(text, part)
 
     def _record(self, step: int) -> dict[str, Any]:
         """Content of training.json."""

@@ -19,7 +19,7 @@ from atas_deploy.core.errors import CheckpointError, first_sentence
 from atas_deploy.models.sources import repository_of
 
 _TOKENIZER = "tokenizer.json"
-_NOTES = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_NOTES = ("tokenizer_config.json", "special_tokens_map.json")
 _CURE = "connect to the network once, or give a folder that holds the model"
 _PATIENCE = 6.0  # seconds for one connection: two lost packets and slow names are forgiven
 
@@ -113,7 +113,7 @@ def find_tokenizer(config: Mapping[str, Any], folder: Path | None = None) -> Pat
         cure="connect to the network once, or put its tokenizer.json and tokenizer_config.json "
         "beside the model",
     )
-    for name in _NOTES:  # they go into the same folder; what is missing shows in `find_settings`
+    for name in TOKENIZER_NOTES:  # into the same folder; what is missing shows in `find_settings`
         with suppress(CheckpointError):
             fetch_file(repository, name, what=name)
     return path

@@ -12,8 +12,8 @@ import torch
 from open_clip.tokenizer import default_bpe
 from safetensors.torch import save_file
 
+from atas_deploy.clip.folder import write_model
 from atas_deploy.clip.model import ClipModel, build_model, with_preprocessing
-from atas_deploy.training.checkpoint import write_model
 
 torch.set_num_threads(1)
 

@@ -14,8 +14,8 @@ import torch
 from open_clip.tokenizer import default_bpe
 from PIL import Image
 
+from atas_deploy.clip.folder import write_model
 from atas_deploy.clip.model import ClipModel, build_model
-from atas_deploy.training.checkpoint import write_model
 
 VISION = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

@@ -17,13 +17,13 @@ from torch import Tensor
 from atas_deploy import Segmenter
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.weights import load_model
+from atas_deploy.core.bundle import EMBEDDED
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.evaluation.bootstrap import Difference
 from atas_deploy.evaluation.compare import Comparison
 from atas_deploy.evaluation.label_folder import LabelFolder
 from atas_deploy.evaluation.segmentation import SegmentationTask
 from atas_deploy.evaluation.task import run_task
-from atas_deploy.models.embedded import EMBEDDED
 from atas_deploy.training.check import ZeroShotCheck, check_facts, open_labelled, to_sentence
 from atas_deploy.training.checkpoint import LOG
 from atas_deploy.training.loop import Hooks, LocalObjective, LoopSettings, run

@@ -12,11 +12,11 @@ import torch
 from atas_deploy import RegionClassifier, Segmenter
 from atas_deploy.clip.model import ClipModel, build_model, with_preprocessing
 from atas_deploy.clip.weights import load_model
+from atas_deploy.core.bundle import EMBEDDED
+from atas_deploy.core.comparison import LIMITS, check, compare
 from atas_deploy.core.errors import InputError
 from atas_deploy.core.region import Region
 from atas_deploy.export.bundle import export_bundle
-from atas_deploy.export.parity import Limits, check, compare
-from atas_deploy.models.embedded import EMBEDDED
 from atas_deploy.runtime.encoders import Encoders
 from atas_deploy.training.live import live_model
 
@@ -44,7 +44,7 @@ def assert_equal_features(got: Encoders, expected: Encoders, *, side: int) -> No
         "image": (mine.image, theirs.image),
         "text": (words[0], words[1]),
     }.items():
-        check(compare(name, images.shape, *pair), Limits(), stage="live")
+        check(compare(name, images.shape, *pair), LIMITS["fp32"], stage="live")
 
 
 def test_features_are_those_of_the_exported_bundle(atas_tiny: ClipModel) -> None:
