@@ -207,8 +207,8 @@ def dense_vit(
 
     from atas_deploy.clip.weights import load_model
     from atas_deploy.core.vocabulary import build_vocabulary
-    from atas_deploy.export.bundle import build_towers
     from atas_deploy.export.parity import TorchReference
+    from atas_deploy.export.towers import build_towers
     from atas_deploy.runtime.text import TextFeatures
 
     model = load_model(bundle.path)

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
+from atas_deploy.cli.export_formats import (
+    Consumers,
+    consumer_options,
+    consumers_of,
+    run_openclip,
+)
 from atas_deploy.cli.progress import printable
+from atas_deploy.cli.trt_options import Order, carry_out, order_with_export, trt_options
 from atas_deploy.core.readouts import READOUTS
 
 _MAX_PHOTOS = 8
@@ -42,6 +49,12 @@ _MAX_PHOTOS = 8
     "or none]",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(("fp32", "fp16", "bf16")),
+    help="Arithmetic of the image encoder; the text encoder stays in fp32.  [default: fp32, or "
+    "fp16 with --trt]",
+)
+@click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
@@ -50,28 +63,51 @@ _MAX_PHOTOS = 8
 @click.option(
     "--photos",
     multiple=True,
-    help="Image, folder or glob to prove the graphs on as well (the first 8 images); repeat.",
+    help="Image, folder or glob to prove the graphs on as well (the first 8 images); repeat.  "
+    "[default: scikit-learn's two photos, if installed]",
 )
 @click.option(
     "--fp16-weights",
     is_flag=True,
-    help="Round the weights to float16 first: half the file; arithmetic stays float32.",
+    help="Round the weights to float16 first: half the file; arithmetic stays that of --precision.",
 )
 @click.option("--license", "license_id", help="SPDX licence of the weights, if not recorded.")
+@click.option("--trt", is_flag=True, help="Build a TensorRT engine as well, by the options below.")
+@trt_options
+@consumer_options
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def export(*, quiet: bool, **options: Any) -> None:
+def export(*, quiet: bool, trt: bool, **options: Any) -> None:
     """Export a model to a bundle of ONNX graphs, compared with PyTorch before it is written."""
-    bundle = run_export(**options)
-    if not quiet:
-        for line in describe(bundle):
-            click.echo(line)
+    consumers = consumers_of(options, trt=trt)
+    order = order_with_export(options, trt=trt)
+    consumers.check_order(order)
+    if consumers.openclip:
+        _echo(run_openclip(read_photos=read_photos, **options), quiet=quiet)
+        return
+    bundle = run_export(order=order, consumers=consumers, **options)
+    _echo(describe(bundle), quiet=quiet)
+    if order:
+        _echo(carry_out(order, bundle), quiet=quiet)
+    _echo(consumers.serve(bundle), quiet=quiet)
+
+
+def _echo(lines: list[str], *, quiet: bool) -> None:
+    for line in lines if not quiet else ():
+        click.echo(line)
 
 
 def run_export(
-    *, model: str, out: Path | None, photos: tuple[str, ...], fp16_weights: bool, **settings: Any
+    *,
+    model: str,
+    out: Path | None,
+    photos: tuple[str, ...],
+    fp16_weights: bool,
+    order: Order | None,
+    consumers: Consumers,
+    **settings: Any,
 ) -> Any:
-    """Load the model, export it and return the bundle."""
+    """Load the model, export it and return the bundle; an engine to come decides on its proof."""
     from atas_deploy.core.extra import needs_extra
     from atas_deploy.models import weights_source
 
@@ -79,17 +115,36 @@ def run_export(
         from atas_deploy.clip.manifest import encoder_settings
         from atas_deploy.clip.weights import load_model
         from atas_deploy.export.bundle import export_bundle
+        from atas_deploy.export.cases import sample_photos
+        from atas_deploy.export.prove import prove_apart
         from atas_deploy.export.storage import round_weights
     loaded = load_model(weights_source(model))
     if fp16_weights:
         round_weights(loaded.model)
     readout = encoder_settings(loaded, readout=settings["readout"])["readout"]
-    return export_bundle(
-        loaded,
+    settings["precision"] = settings["precision"] or ("fp16" if order else "fp32")
+    settings |= {
+        "photos": read_photos(photos or tuple(map(str, sample_photos()))),
+        "prover": prove_apart,
+        "reference_sizes": _proof_sizes(order, loaded, settings) if order else (),
+    }
+    return consumers.export(
+        lambda folder, force: export_bundle(loaded, folder, **settings | {"force": force}),
         out or Path(f"{loaded.name}-{readout}"),
-        photos=read_photos(photos),
-        **settings,
     )
+
+
+def _proof_sizes(order: Order, model: Any, settings: dict[str, Any]) -> Any:
+    """The sizes that an engine of a model will be proved at."""
+    from atas_deploy.backends.trt.profiles import proof_shapes
+    from atas_deploy.clip.manifest import encoder_settings, make_manifest
+    from atas_deploy.export.towers import build_towers
+
+    chosen = {name: settings[name] for name in ("readout", "stride", "attention_window")}
+    towers = build_towers(model, **encoder_settings(model, **chosen))
+    tower = towers.image.tower
+    manifest = make_manifest(model, tower, towers.text, opset=0)
+    return proof_shapes(order.shapes(manifest, trained_size=min(tower.trained_size)))
 
 
 def describe(bundle: Any) -> list[str]:
@@ -99,17 +154,22 @@ def describe(bundle: Any) -> list[str]:
     manifest = bundle.manifest
     size = sum(record.size for record in manifest.files.values()) / 1e6
     lines = [
-        f"{bundle.path}: {manifest.name}, read-out {manifest.readout}, {size:.1f} MB, "
-        f"weights stored as {manifest.weight_storage}, licence {manifest.license}"
+        f"{bundle.path}: {manifest.name}, read-out {manifest.readout}, {manifest.precision}, "
+        f"{size:.1f} MB, weights stored as {manifest.weight_storage}, licence {manifest.license}"
     ]
     proof = json.loads((bundle.path / PARITY).read_text(encoding="utf-8"))
     for stage in proof["stages"]:
-        worst = ", ".join(
-            f"{output} within {values['max_abs']:.1e} (cosine {values['cosine_min']:.6f})"
-            for output, values in stage["worst"].items()
-        )
-        lines.append(f"{stage['stage']}: {worst}")
+        worst = (_worst(output, figures) for output, figures in stage["worst"].items())
+        lines.append(f"{stage['stage']}: {', '.join(worst)}")
     return lines
+
+
+def _worst(output: str, figures: dict[str, Any]) -> str:
+    """The worst figures of an output in words."""
+    text = f"{output} within {figures['max_abs']:.1e} (cosine {figures['cosine_min']:.6f}"
+    if figures["agreement"] is not None:
+        text += f", classes {figures['agreement']:.1%}"
+    return f"{text})"
 
 
 def read_photos(inputs: tuple[str, ...]) -> list[Any]:
