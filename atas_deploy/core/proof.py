@@ -24,27 +24,9 @@ from atas_deploy.core.comparison import (
     Limits,
     check,
     compare,
-    report,
-    worst,
 )
 from atas_deploy.core.errors import BundleError, ParityError
 from atas_deploy.core.files import atomic_path
-
-__all__ = [
-    "LIMITS",
-    "Comparison",
-    "Limits",
-    "Reference",
-    "check",
-    "compare",
-    "load_reference",
-    "prove_backend",
-    "prove_images",
-    "read_reference",
-    "report",
-    "worst",
-    "write_reference",
-]
 
 _BATCHES = ("images", "dense", "image", "tokens", "texts")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from atas_deploy.core.bundle import Bundle, FileRecord, Manifest
+from atas_deploy.core.comparison import LIMITS
 from atas_deploy.core.errors import BundleError, ParityError
 from atas_deploy.core.proof import (
-    LIMITS,
     Reference,
     prove_backend,
     read_reference,

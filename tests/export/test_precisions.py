@@ -12,8 +12,9 @@ from onnx import load
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.clip.model import ClipModel, build_model
 from atas_deploy.core.bundle import REFERENCE, Bundle
+from atas_deploy.core.comparison import LIMITS
 from atas_deploy.core.errors import ConfigError, ParityError
-from atas_deploy.core.proof import LIMITS, prove_backend, read_reference
+from atas_deploy.core.proof import prove_backend, read_reference
 from atas_deploy.export.bundle import export_bundle
 
 SIZES = [(2, 48, 80)]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from atas_deploy.core.comparison import LIMITS
 from atas_deploy.core.errors import BackendError, ExportError, ParityError
-from atas_deploy.core.proof import LIMITS, read_reference
+from atas_deploy.core.proof import read_reference
 from atas_deploy.export.prove import prove_apart, prove_here
 
 ASKED = ("files as written", LIMITS["fp32"], "try again")
