@@ -76,6 +76,8 @@ def _swapped_in(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rename(old)
         part.rename(out)
+    except OutputError as exc:  # of a file inside: the user knows the folder by its own name
+        raise OutputError(str(exc).replace(str(part), str(out))) from exc
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

@@ -179,6 +179,19 @@ def test_a_second_export_does_not_replace_the_first(tmp_path: Path, force: bool)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_errors_name_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the temporary one beside it, of which nothing stays."""
+
+    def fail() -> None:
+        with new_folder(tmp_path / "out", force=False) as part:
+            raise OutputError(f"Cannot write {part / 'weights'}: disk full.")
+
+    with pytest.raises(OutputError) as caught:
+        fail()
+    assert str(caught.value) == f"Cannot write {tmp_path / 'out' / 'weights'}: disk full."
+    assert not list(tmp_path.iterdir())
+
+
 def test_changed_weights_of_a_bundle_are_not_exported(bundle: Bundle, tmp_path: Path) -> None:
     """A changed byte gives no other model with the same name."""
     folder = shutil.copytree(bundle.path, tmp_path / "damaged")
