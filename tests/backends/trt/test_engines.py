@@ -4,6 +4,7 @@ import json
 import resource
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,20 +232,22 @@ def test_a_verdict_is_about_the_engine_that_was_run(
     assert not load_engine(bundle, wanted)[1].proven
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may be larger than 4 kB, as if the disk were full."""
+    """No file may be larger than 4 kB, as if the disk were full; nor may pytest's output be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files")
 def test_no_space_leaves_what_was_there(bundle: Bundle, key: EngineKey, wanted: EngineKey) -> None:
     """An engine that cannot be written is one sentence; the one before stays whole."""
     before = save_engine(bundle, key, PLAN[:4000])
-    with pytest.raises(OutputError, match=r"Cannot write .*\.plan: .*ulimit -f"):
+    full = pytest.raises(OutputError, match=r"Cannot write .*\.plan: .*ulimit -f")
+    with small_files(), full:
         save_engine(bundle, key, PLAN)
     assert load_engine(bundle, wanted) == (PLAN[:4000], before)
     assert not list((bundle.path / "engines").glob("*.part"))
