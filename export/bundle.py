@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors.torch import save_file
 
 from atas_deploy import __version__
+from atas_deploy.clip.folder import copy_texts
 from atas_deploy.clip.manifest import encoder_settings, make_manifest
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.core.bundle import (
@@ -167,9 +168,7 @@ def _write_model(folder: Path, model: ClipModel, *, weights: bool) -> None:
         save_file(compact_state(model.model.state_dict()), folder / WEIGHTS)
         (folder / WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner can read
     _write_json(folder / MODEL_CONFIG, dict(model.config))
-    for pattern in _CARRIED:
-        for text in model.folder.glob(pattern) if model.folder else ():
-            shutil.copyfile(text, folder / text.name)
+    copy_texts(model.folder, folder, _CARRIED)
 
 
 def _manifest(

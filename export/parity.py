@@ -4,6 +4,7 @@ B images, N texts, L tokens, C classes, H W pixels, D embedding width
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,14 +79,11 @@ def with_images(
 ) -> Reference:
     """The reference with further batches (B, H, W, 3) uint8, behind its own."""
     features = [backend.encode_images(batch) for batch in images]
-    return Reference(
+    return replace(
+        reference,
         images=[*reference.images, *images],
         dense=[*reference.dense, *(each.dense for each in features)],
         image=[*reference.image, *(each.image for each in features)],
-        tokens=reference.tokens,
-        texts=reference.texts,
-        names=reference.names,
-        queries=reference.queries,
     )
 
 

@@ -17,7 +17,10 @@ from atas_deploy.core.errors import AtasError, ConfigError
 
 @contextmanager
 def unwind_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave through the same clean-up as an exception, once."""
+    """Let SIGTERM and SIGHUP leave through the same clean-up as an exception, once.
+
+    What is ignored, as SIGHUP under nohup, stays so.
+    """
     leaving = False
 
     def leave(number: int, _: FrameType | None) -> None:
@@ -27,7 +30,8 @@ def unwind_on_signals() -> Iterator[None]:
             sys.exit(128 + number)
 
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
     try:
         previous = {number: signal.signal(number, leave) for number in numbers}
     except ValueError:  # not in the main thread: the host decides about signals

@@ -1,5 +1,6 @@
 """The command group: quick start, help everywhere, one sentence for mistakes."""
 
+import signal
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from atas_deploy import __version__
-from atas_deploy.cli.main import COMMANDS, main
+from atas_deploy.cli.main import COMMANDS, main, unwind_on_signals
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -82,3 +83,18 @@ def test_module_is_the_command() -> None:
         [sys.executable, "-m", "atas_deploy", "--version"], check=True, capture_output=True
     )
     assert run.stdout.startswith(b"atas-deploy, version ")
+
+
+def test_nohup_outlives_its_terminal() -> None:
+    """A SIGHUP that is ignored stays so; one that is not ends the command with its number."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with unwind_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(SystemExit, match=str(128 + signal.SIGHUP)), unwind_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The GPU, through CuPy: every call of CUDA that the TensorRT backend makes is in this module.
+"""The GPU, through CuPy: every call of CUDA that the backends make is in this module.
 
 Nothing here has been run on a GPU by the project; the tests run it on a model of CUDA's streams.
 """

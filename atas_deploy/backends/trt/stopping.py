@@ -13,14 +13,16 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 def held_signals() -> Iterator[Callable[[], bool]]:
     """Hold back signals that end the process until the block ends; yield whether one came.
 
-    Outside the main thread nothing is held back, as Python delivers no signals there.
+    What is ignored, as SIGHUP under nohup, stays so. Outside the main thread nothing is held back,
+    as Python delivers no signals there.
     """
     came: list[int] = []
 
     def hold(number: int, _: FrameType | None) -> None:
         came.append(number)
 
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
     try:
         previous = {number: signal.signal(number, hold) for number in numbers}
     except ValueError:  # not in the main thread

@@ -35,6 +35,17 @@ def test_signals_are_delivered_when_the_block_ends() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_ignored_signals_stay_ignored() -> None:
+    """A build under nohup goes on when its terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with held_signals() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_ctrl_c_ends_a_build(
     make_bundle: Callable[..., Bundle], machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
