@@ -36,9 +36,10 @@ from atas_deploy.core.errors import ConfigError
 from atas_deploy.core.files import PART_SUFFIX
 from atas_deploy.core.proof import write_reference
 from atas_deploy.export.folder import new_folder
+from atas_deploy.export.fused import write_cpu_graph
 from atas_deploy.export.lower import OPSETS, lower
 from atas_deploy.export.prove import Prover, prove_here
-from atas_deploy.export.stages import Inputs, prove_graphs
+from atas_deploy.export.stages import Inputs, prove_cpu_graph, prove_graphs
 from atas_deploy.export.storage import (
     LARGEST_FILE,
     compact_state,
@@ -118,6 +119,8 @@ def export_bundle(  # noqa: PLR0913  (the options of the command)
             inputs=inputs,
             prover=prover,
         )
+        if precision == "fp32" and write_cpu_graph(folder):
+            stages.append(prove_cpu_graph(Bundle(folder, manifest), reference, prover=prover))
         stored_as = "float32" if precision == "fp32" else "float16"
         write_reference(folder / REFERENCE, reference, features=stored_as)
         proof = {"reference": "PyTorch, float32, CPU", "inputs": inputs.describe()}
@@ -141,6 +144,8 @@ def _write_graphs(
 ) -> dict[str, Any]:
     """Write both graphs, and in another precision than fp32 what they were before into `work`.
 
+    In fp32 the weights of the image encoder get a file of their own, which two graphs share.
+
     Returns:
         How their weights are stored, and the opset of the image encoder.
     """
@@ -149,13 +154,14 @@ def _write_graphs(
     save_graph(text, folder / TEXT_ENCODER, largest=largest_file)
     if precision == "fp32":
         store_weights(image)
+        save_graph(image, folder / IMAGE_ENCODER, largest=0)
     else:
         save_graph(image, work / IMAGE_ENCODER, largest=largest_file)
         for name in (TEXT_ENCODER, TEXT_DATA):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, work / name)
         image = lower(image, precision)
-    save_graph(image, folder / IMAGE_ENCODER, largest=largest_file)
+        save_graph(image, folder / IMAGE_ENCODER, largest=largest_file)
     stored = {kind for graph in (image, text) for kind in weight_storage(graph).split("+")}
     kept = "+".join(sorted(stored - {""})) or "fp32"
     return {"weight_storage": kept, "opset": image.opset_imports[""]}

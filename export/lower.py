@@ -6,7 +6,8 @@ with strongly typed networks, computes what was proved. What runs in the low typ
 - products of matrices and convolutions, and whatever takes a value that they gave;
 - not norms, softmax, reductions and the resizing of positions, nor the end of the graph: the final
   projection and the way to unit length;
-- pixels and positions come before any product, so they stay in float32;
+- pixels come before any product, and products of positions are of weights alone: both stay in
+  float32;
 - what is made of weights alone, such as the copies of a class token, is as its readers want it.
 
 Attention stays the pattern that engines fuse: q is scaled, then multiplied with k^T; one Cast leads
@@ -106,18 +107,28 @@ class _Lowering:
 
     def _choose(self, nodes: list[ir.Node]) -> None:
         """Fill `runs_low`: from products onwards, then from readers back to what they read."""
-        end, made = self._end(), set[ir.Node]()
+        end, seeing, made = self._end(), self._seeing(nodes), set[ir.Node]()
         for node in nodes:
-            if node in end or _is_exact(node):
+            product = node.op_type in _PRODUCTS
+            if node in end or _is_exact(node) or (product and node not in seeing):
                 continue
             sources = [value.producer() for value in self._computed(node)]
-            if node.op_type in _PRODUCTS or not self.runs_low.isdisjoint(sources):
+            if product or not self.runs_low.isdisjoint(sources):
                 self.runs_low.add(node)
             elif all(source in made for source in sources) and any(self._floats(node)):
                 made.add(node)
         for node in (node for node in reversed(nodes) if node in made):
             if all(self._is_read_low(value) for value in node.outputs):
                 self.runs_low.add(node)
+
+    def _seeing(self, nodes: list[ir.Node]) -> set[ir.Node]:
+        """The nodes that compute with pixels, not with their number only."""
+        seeing, seen = set[ir.Node](), set(self.graph.inputs)
+        for node in nodes:
+            if node.op_type != "Shape" and not seen.isdisjoint(node.inputs):
+                seeing.add(node)
+                seen.update(node.outputs)
+        return seeing
 
     def _end(self) -> set[ir.Node]:
         """The nodes from the final projection, or the last sum, to the outputs."""

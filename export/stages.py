@@ -96,6 +96,27 @@ def prove_graphs(
     return stages, stored
 
 
+def prove_cpu_graph(
+    bundle: Bundle, reference: Reference, *, prover: Prover = prove_here
+) -> dict[str, Any]:
+    """Compare the graph that ONNX Runtime runs on the CPU, in float32, with our modules.
+
+    Args:
+        bundle: as for `prove_graphs`, that graph written.
+        reference: of `prove_graphs`.
+        prover: runs it.
+
+    Returns:
+        The stage for parity.json.
+
+    Raises:
+        ParityError: it differs by more than the limits.
+        ExportError: it cannot be run.
+    """
+    stage, limits = f"graph for the CPU, onnxruntime {_version()}", LIMITS["fp32"]
+    return report(stage, prover(bundle, reference, stage, limits, _CURES["fp32"]), limits)
+
+
 def _version() -> str:
     """Of ONNX Runtime, by whichever distribution it is installed."""
     return next(iter(installed_packages().values()), "?")

@@ -83,7 +83,7 @@ def save_graph(model: ir.Model, path: Path, *, largest: int = LARGEST_FILE) -> N
     """Write a graph; weights that one file cannot hold go into a second one, `path` + ".data".
 
     Args:
-        model: the graph; its weights are on the disk afterwards, in that second file.
+        model: the graph; its weights are read from the disk afterwards, if there is a second file.
         path: of the ONNX file.
         largest: bytes of weights that the ONNX file may hold.
     """
@@ -92,6 +92,8 @@ def save_graph(model: ir.Model, path: Path, *, largest: int = LARGEST_FILE) -> N
         ir.external_data.unload_from_model(
             model, path.parent, data, size_threshold_bytes=MIN_ELEMENTS
         )
+    else:
+        ir.external_data.load_to_model(model)
     onnx.save(ir.to_proto(model), path)
 
 

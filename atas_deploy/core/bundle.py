@@ -3,7 +3,10 @@
     manifest.json            what this module reads and writes
     image_encoder.onnx       images uint8 (B, H, W, 3) RGB -> dense (B, h, w, D), image (B, D)
     text_encoder.onnx        tokens int64 (N, L) -> text (N, D)
-    *_encoder.onnx.data      weights of a graph that are more than one ONNX file can hold
+    *_encoder.onnx.data      weights of a graph: of the image encoder in float32, and of any that
+                             are more than one ONNX file can hold
+    image_encoder.cpu.onnx   optional: the image encoder for ONNX Runtime on the CPU, on the same
+                             weights; earlier releases wrote none
     tokenizer/               merges.txt.gz: CLIP's byte-pair merges; or tokenizer.json and
                              settings.json: any other tokenizer, see core/hf_tokenizer.py
     parity.json              how close the graphs are to the PyTorch model, and on what
@@ -37,7 +40,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
-IMAGE_DATA = f"{IMAGE_ENCODER}.data"  # weights of a graph that one file cannot hold
+CPU_ENCODER = "image_encoder.cpu.onnx"
+IMAGE_DATA = f"{IMAGE_ENCODER}.data"  # weights that several graphs share, or one file cannot hold
 TEXT_DATA = f"{TEXT_ENCODER}.data"
 MERGES = "tokenizer/merges.txt.gz"
 HF_TOKENIZER = "tokenizer/tokenizer.json"
@@ -238,7 +242,7 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """Hash over graphs and tokenizer: equal fingerprints give equal features."""
-        return self._hash(IMAGE_ENCODER, IMAGE_DATA, TEXT_ENCODER, TEXT_DATA)
+        return self._hash(IMAGE_ENCODER, CPU_ENCODER, IMAGE_DATA, TEXT_ENCODER, TEXT_DATA)
 
     @property
     def text_fingerprint(self) -> str:

@@ -241,6 +241,16 @@ def test_positions_of_the_trained_grid_stay(dtype: torch.dtype) -> None:
     assert resized.dtype == dtype
 
 
+def test_positions_are_resized_bicubically() -> None:
+    """Two small products give what interpolating the table itself gives."""
+    positions = torch.randn((2 + 5 * 4, 8))
+    table = positions[2:].T.reshape(1, 8, 5, 4)
+    expected = F.interpolate(table, size=(7, 3), mode="bicubic", align_corners=False)
+    resized = resize_positions(positions, trained=(5, 4), grid=(7, 3))
+    assert torch.equal(resized[:2], positions[:2])
+    torch.testing.assert_close(resized[2:], expected[0].flatten(1).T, rtol=0, atol=2e-6)
+
+
 def test_half_precision_positions_are_resized_in_float32() -> None:
     """Low-precision weights lose precision once, at the end."""
     positions = torch.randn((1 + 16, 8)).bfloat16()

@@ -35,7 +35,9 @@ def test_bundle_holds_everything(bundle: Bundle) -> None:
     bundle.verify()
     assert set(bundle.manifest.files) == {
         "LICENSE-weights.txt",
+        "image_encoder.cpu.onnx",
         "image_encoder.onnx",
+        "image_encoder.onnx.data",
         "open_clip_config.json",
         "parity.json",
         "reference.npz",
@@ -60,9 +62,9 @@ def test_manifest_tells_the_truth(bundle: Bundle, model: ClipModel) -> None:
 def test_parity_is_recorded(bundle: Bundle) -> None:
     """The proof lies in the bundle, with limits and worst values."""
     proof = json.loads((bundle.path / "parity.json").read_text())
-    assert len(proof["stages"]) == 2
+    assert len(proof["stages"]) == 3
     limits = [stage["limits"]["image"]["max_abs"] for stage in proof["stages"]]
-    assert limits == [1e-5, 1e-4]
+    assert limits == [1e-5, 1e-4, 1e-4]
     worst = proof["stages"][1]["worst"]["dense"]
     assert worst["max_abs"] < 1e-5
     assert (worst["agreement"], worst["not_finite"]) == (1.0, 0)
@@ -227,7 +229,7 @@ def no_graphs(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
     """Take graphs and their proof from the finished bundle, to save time."""
 
     def copy(folder: Path, *_: object, **__: object) -> dict[str, object]:
-        for name in ("image_encoder.onnx", "text_encoder.onnx"):
+        for name in ("image_encoder.onnx", IMAGE_DATA, "text_encoder.onnx"):
             (folder / name).write_bytes((bundle.path / name).read_bytes())
         return {"weight_storage": "fp16", "opset": 20}
 

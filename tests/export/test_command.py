@@ -22,8 +22,9 @@ def test_export_prints_what_it_wrote(model: ClipModel, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     first, *stages = result.output.splitlines()
     assert first.startswith(f"{tmp_path / 'b'}: tiny, read-out sclip, ")
-    assert len(stages) == 2
+    assert len(stages) == 3
     assert "dense within" in stages[1]
+    assert stages[2].startswith("graph for the CPU")
     Bundle.open(tmp_path / "b").verify()
 
 

@@ -79,15 +79,16 @@ def test_islands_are_float32(proto: onnx.ModelProto) -> None:
 
 
 def test_products_are_low(proto: onnx.ModelProto, precision: str, float_graph: FloatGraph) -> None:
-    """All but the final projection, which SigLIP has not."""
-    types = types_of(proto)
+    """All but the two that resize positions and the final projection, which SigLIP has not."""
+    types, producers = types_of(proto), producers_of(proto)
     by_type = Counter(types[node.output[0]] for node in nodes_of(proto, "MatMul", "Conv"))
     projections = 0 if float_graph[0].tower.tower.pools_patches else 1
     assert by_type[LOW[precision]] > 4 * 3
-    assert by_type[TensorProto.FLOAT] == projections
-    for node in nodes_of(proto, "MatMul"):
-        if types[node.output[0]] == TensorProto.FLOAT:
-            assert producers_of(proto)[node.input[0]].op_type == "LayerNormalization"
+    products = nodes_of(proto, "MatMul")
+    exact = [node for node in products if types[node.output[0]] == TensorProto.FLOAT]
+    assert by_type[TensorProto.FLOAT] == len(exact) == projections + 2
+    made_of = Counter(producers[node.input[0]].op_type for node in exact)
+    assert made_of["LayerNormalization"] == projections
 
 
 def test_residuals_are_low(proto: onnx.ModelProto, precision: str) -> None:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from atas_deploy.backends.ort import OrtBackend
-from atas_deploy.core.bundle import IMAGE_ENCODER, Bundle
+from atas_deploy.core.bundle import IMAGE_DATA, IMAGE_ENCODER, Bundle
 from atas_deploy.core.errors import ParityError
 from atas_deploy.export import with_head as adding
 from atas_deploy.export.lower import lower
@@ -30,7 +30,7 @@ def tiny() -> Bundle:
 
 def run(model: ir.Model, **feed: np.ndarray) -> list[np.ndarray]:
     """Logits and image logits of a graph."""
-    proto = ir.to_proto(model).SerializeToString()
+    proto = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
     session = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])
     found: list[np.ndarray] = session.run(["logits", "image_logits"], feed)
     return found
@@ -148,7 +148,7 @@ def test_tensorrt_reads_it(bundle: Bundle, per_image: bool) -> None:
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = trt.Builder(logger).create_network(typed)
     parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(ir.to_proto(model).SerializeToString())
+    parsed = parser.parse(ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString())
     assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     assert {o.name: len(o.shape) for o in outputs} == {"logits": 4, "image_logits": 2}
@@ -168,5 +168,6 @@ def test_wrong_scale_fails(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.M
 
 def copy_of(bundle: Bundle, folder: Path) -> Bundle:
     """The image encoder of a bundle in a folder of its own."""
-    (folder / IMAGE_ENCODER).write_bytes((bundle.path / IMAGE_ENCODER).read_bytes())
+    for name in (IMAGE_ENCODER, IMAGE_DATA):
+        (folder / name).write_bytes((bundle.path / name).read_bytes())
     return Bundle(folder, bundle.manifest)

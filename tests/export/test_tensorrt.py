@@ -14,7 +14,7 @@ import torch
 
 from atas_deploy.clip.pixels import ImageGraph
 from atas_deploy.clip.vit import DenseViT
-from atas_deploy.core.bundle import EMBEDDED, IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from atas_deploy.core.bundle import EMBEDDED, IMAGE_DATA, IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.export.lower import lower
 from atas_deploy.export.storage import store_weights
 from atas_deploy.export.to_onnx import image_to_onnx
@@ -32,8 +32,8 @@ def parse(graph: Path | bytes) -> tuple[Any, Any]:
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    data = graph if isinstance(graph, bytes) else graph.read_bytes()
-    parsed = parser.parse(data)
+    whole = isinstance(graph, bytes)
+    parsed = parser.parse(graph) if whole else parser.parse_from_file(str(graph))
     assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
     return builder, network
 
@@ -73,10 +73,10 @@ def test_bundle_builds(bundle: Bundle) -> None:
 
 def test_the_embedded_model_builds() -> None:
     """The image encoder that ships inside the package."""
-    graph = EMBEDDED / "atas-tiny" / IMAGE_ENCODER
-    builder, network = parse(graph)
+    folder = EMBEDDED / "atas-tiny"
+    builder, network = parse(folder / IMAGE_ENCODER)
     assert bindings(network)["dense"] == ((-1, -1, -1, 256), trt.float32)
-    assert build(builder, network, IMAGES) > graph.stat().st_size
+    assert build(builder, network, IMAGES) > (folder / IMAGE_DATA).stat().st_size
 
 
 def test_a_tower_of_real_size_builds() -> None:
@@ -124,7 +124,7 @@ def test_lowered_graphs_build(
 def test_antialias_is_refused(bundle: Bundle) -> None:
     """Why positions are resized without it; if this fails, TensorRT has learned it."""
     proto = onnx.load(bundle.path / IMAGE_ENCODER)
-    (resize,) = (node for node in proto.graph.node if node.op_type == "Resize")
+    resize = next(node for node in proto.graph.node if node.op_type == "Resize")
     (antialias,) = (a for a in resize.attribute if a.name == "antialias")
     antialias.i = 1
     with pytest.raises(AssertionError, match=r"[Aa]ntialias"):

@@ -98,10 +98,12 @@ def test_engines_find_their_patterns(bundle: Bundle) -> None:
 def test_positions_are_resized_without_antialias(bundle: Bundle) -> None:
     """TensorRT refuses antialias, and training resizes without it."""
     graph = onnx.load(bundle.path / IMAGE_ENCODER).graph
-    (resize,) = (node for node in graph.node if node.op_type == "Resize")
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in resize.attribute}
-    assert attributes["mode"] == b"cubic"
-    assert attributes.get("antialias", 0) == 0
+    resizes = [node for node in graph.node if node.op_type == "Resize"]
+    assert len(resizes) == 2  # one of each axis
+    for resize in resizes:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in resize.attribute}
+        assert attributes["mode"] == b"cubic"
+        assert attributes.get("antialias", 0) == 0
 
 
 def test_weights_are_stored_once(model: ClipModel, bundle: Bundle) -> None:
