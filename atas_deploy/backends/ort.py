@@ -1,16 +1,21 @@
 """ONNX Runtime, on the CPU and on NVIDIA GPUs."""
 
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.backends.base import DeviceFeatures, ImageFeatures, check_images
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.gpu import load_cupy
 from atas_deploy.backends.ort_cuda import CudaImages
 from atas_deploy.backends.ort_device import providers_of
+from atas_deploy.backends.ort_host import HostImages
 from atas_deploy.backends.ort_session import (
     IMAGE_INPUTS,
     IMAGE_OUTPUTS,
@@ -20,8 +25,7 @@ from atas_deploy.backends.ort_session import (
     translated,
 )
 from atas_deploy.backends.ort_threads import thread_count
-from atas_deploy.backends.trt.driver import Driver
-from atas_deploy.core.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from atas_deploy.core.bundle import CPU_ENCODER, IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import ConfigError
 
 _SMALLER = "use a smaller --short-side or --batch-size if memory ran out"
@@ -88,7 +92,7 @@ class OrtBackend:
         self._bundle, self._threads = bundle, thread_count(threads)
         self._texts = OrtTextEncoder(bundle, device=device, threads=threads)
         _check_precision(bundle, device)
-        self._images: Any = self._cuda if _has_cupy(device) else self._load_images(None)
+        self._images = self._cuda if _has_cupy(device) else self._host()
 
     @staticmethod
     def check_device(device: str) -> None:
@@ -108,8 +112,7 @@ class OrtBackend:
         with translated(f"encode images of shape {images.shape}", cure=_SMALLER):
             if isinstance(self._images, CudaImages):
                 return self._images.encode(images).to_host()
-            dense, image = self._images.run(["dense", "image"], {"images": images})
-        return ImageFeatures(dense, image)
+            return self._images.encode(images)
 
     def encode_on_device(self, images: npt.NDArray[np.uint8]) -> DeviceFeatures:
         """As `encode_images`, without waiting for the GPU or copying features from it.
@@ -124,6 +127,33 @@ class OrtBackend:
         with translated(f"encode images of shape {images.shape}", cure=_SMALLER):
             return encoder.encode(images)
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls of `encode_images` it works on at once."""
+        return self._images.calls if isinstance(self._images, HostImages) else 1
+
+    @property
+    def driver(self) -> Driver | None:
+        """The GPU; None on the CPU, and where CuPy is missing."""
+        return self._images.driver if isinstance(self._images, CudaImages) else None
+
+    def enqueuing(self) -> AbstractContextManager[None]:
+        """The stream for oneself: no other thread enqueues work of the backend meanwhile."""
+        return self._cuda.enqueuing()
+
+    def encode_into(self, images: Any, dense: Any) -> None:
+        """As `DeviceBackend` has it.
+
+        Raises:
+            BackendError: the graph cannot be run.
+        """
+        with translated(f"encode images of shape {images.shape}", cure=_SMALLER):
+            self._cuda.encode_into(images, dense)
+
+    def repeat_encoding(self, images: Any, dense: Any) -> Callable[[], None] | None:
+        """None: ONNX Runtime would have to be told before, and then takes one shape only."""
+        return None
+
     def encode_texts(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
         return self._texts.encode_texts(tokens)
@@ -132,17 +162,33 @@ class OrtBackend:
     def _cuda(self) -> CudaImages:
         manifest = self._bundle.manifest
         driver = Driver(self.device)  # it says what is missing
-        return CudaImages(driver, self._load_images, cell=manifest.cell, width=manifest.embed_dim)
+        load = partial(_load_images, self._bundle, self.device, self._threads)
+        return CudaImages(driver, load, cell=manifest.cell, width=manifest.embed_dim)
 
-    def _load_images(self, stream: int | None) -> Any:
-        """The session of the image encoder, on a CUDA stream of that address."""
-        return load_session(
-            self._bundle.path / IMAGE_ENCODER,
-            inputs=IMAGE_INPUTS,
-            outputs=IMAGE_OUTPUTS,
-            providers=providers_of(self.device, stream=stream),
-            threads=self._threads,
-        )
+    def _host(self) -> HostImages:
+        calls = 2 if self.device == "cpu" and self._threads > 1 else 1
+        load = partial(_load_images, self._bundle, self.device)
+        return HostImages(load, threads=self._threads, calls=calls)
+
+
+def _load_images(bundle: Bundle, device: str, threads: int, stream: int | None = None) -> Any:
+    """A session of the image encoder, on a CUDA stream of that address.
+
+    It is no method: sessions are large, and whoever keeps one must not keep the backend alive.
+    """
+    return load_session(
+        _graph(bundle, device),
+        inputs=IMAGE_INPUTS,
+        outputs=IMAGE_OUTPUTS,
+        providers=providers_of(device, stream=stream),
+        threads=threads,
+    )
+
+
+def _graph(bundle: Bundle, device: str) -> Path:
+    """The image encoder, on the CPU with fused attention where the bundle has it so."""
+    fused = bundle.path / CPU_ENCODER
+    return fused if device == "cpu" and fused.exists() else bundle.path / IMAGE_ENCODER
 
 
 def _has_cupy(device: str) -> bool:

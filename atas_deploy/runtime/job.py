@@ -21,6 +21,7 @@ from atas_deploy.runtime.segment import Segmenter
 from atas_deploy.runtime.start import Start, begin, check_encoder
 from atas_deploy.runtime.stops import Stops
 from atas_deploy.runtime.tally import Tally
+from atas_deploy.runtime.threads import one_thread_each
 from atas_deploy.runtime.video_job import segment_video
 from atas_deploy.runtime.work import Progress, Work
 
@@ -72,7 +73,7 @@ class SegmentJob:
             OutputError: nothing more can be written, as when the disk is full.
             BackendError: the engine fails.
         """
-        with Stops() as stops, ExitStack() as stack:
+        with one_thread_each(), Stops() as stops, ExitStack() as stack:
             with stops.hold():
                 start = begin(self._record, self._options, stack)
                 journal = Journal(self._files, start.tally)

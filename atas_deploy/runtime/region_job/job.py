@@ -26,6 +26,7 @@ from atas_deploy.runtime.region_job.tables import Tables, remove_tables, table_p
 from atas_deploy.runtime.regions import RegionClassifier
 from atas_deploy.runtime.run_files import RunFiles
 from atas_deploy.runtime.stops import Stops
+from atas_deploy.runtime.threads import one_thread_each
 from atas_deploy.runtime.work import Progress
 
 
@@ -80,7 +81,7 @@ class RegionJob:
             BackendError: the engine fails.
         """
         tally = RegionTally(faults=self._from.faults)
-        with Stops() as stops, ExitStack() as stack:
+        with one_thread_each(), Stops() as stops, ExitStack() as stack:
             with stops.hold():
                 stack.enter_context(locked(self._files))
                 work = self._begin(tally, stops, inputs)
