@@ -2,9 +2,12 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,36 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"development data not found at {path}; set ATAS_SHARED_DATA to its folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def cupy_model() -> ModuleType:
+    """The module `cupy_model.py` beside this file, on `cuda_model.py`."""
+    _load("cuda_model")
+    return _load("cupy_model")
+
+
+@pytest.fixture(scope="session")
+def kernel_model(cupy_model: ModuleType) -> ModuleType:
+    """The module `kernel_model.py`, on the other one."""
+    return _load("kernel_model")
+
+
+def _load(name: str) -> ModuleType:
+    """Import a file beside this one, as what is shared by tests of several folders."""
+    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def cuda(cupy_model: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """GPUs with CuPy, on a model of CUDA; at the end nothing may have been wrong."""
+    with cupy_model.gpus(monkeypatch) as cuda:
+        yield cuda
 
 
 Segments = list[tuple[int, int, bool]]

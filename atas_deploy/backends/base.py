@@ -3,12 +3,15 @@
 B images, N texts, L tokens, H W pixels, h w grid, D embedding width
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.backends.driver import Driver
 from atas_deploy.core.errors import InputError
 
 
@@ -66,11 +69,49 @@ class Backend(Protocol):
 
 
 class DeviceBackend(Backend, Protocol):
-    """A backend on a GPU, which can leave features there."""
+    """A backend that may run on a GPU, take images from there and leave features there."""
+
+    @property
+    def driver(self) -> Driver | None:
+        """The GPU, with the stream that all work is enqueued on; None = the backend uses none."""
+        ...
 
     def encode_on_device(self, images: npt.NDArray[np.uint8]) -> DeviceFeatures:
         """As `encode_images`, without waiting for the GPU or copying features from it."""
         ...
+
+    def enqueuing(self) -> AbstractContextManager[None]:
+        """The stream for oneself: no other thread enqueues work of the backend meanwhile."""
+        ...
+
+    def encode_into(self, images: Any, dense: Any) -> None:
+        """Enqueue the encoding of images that lie on the GPU; call it inside `enqueuing`.
+
+        Args:
+            images: (B, H, W, 3) uint8 `cupy.ndarray` in C order, RGB.
+            dense: (B, h, w, D) float32 `cupy.ndarray` in C order, written.
+        """
+        ...
+
+    def repeat_encoding(self, images: Any, dense: Any) -> Callable[[], None] | None:
+        """What enqueues `encode_into` of the same memory again and again.
+
+        Call it, and what it returns, inside `enqueuing`. Once that was called, it may be captured.
+        It must live as long as the graph.
+
+        Args:
+            images: as for `encode_into`.
+            dense: as for `encode_into`.
+
+        Returns:
+            None if the backend's work cannot be captured in a CUDA graph.
+        """
+        ...
+
+
+def calls_at_once(backend: Backend) -> int:
+    """How many calls of `encode_images` a backend works on at once, in threads of the caller's."""
+    return int(getattr(backend, "calls_at_once", 1))
 
 
 def check_images(images: npt.NDArray[np.uint8], *, multiple: int) -> None:

@@ -40,6 +40,9 @@ class Features:
         self.shape, self._dtype = shape, np.dtype(dtype)
         self.data = memory_of(prod(shape) * self._dtype.itemsize)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def get(self) -> np.ndarray:
         """A copy as a plain array."""
         return np.array(self.data.view(np.ndarray).view(self._dtype).reshape(self.shape))
@@ -184,6 +187,32 @@ def test_pinned_memory_is_used_again(log: list[str], images: np.ndarray) -> None
     assert log[0] == "wait"
     np.testing.assert_array_equal(first.dense.get(), before)
     np.testing.assert_allclose(larger.dense[3], before[0], atol=1e-6)
+
+
+def test_images_on_the_gpu_stay_there(log: list[str], images: np.ndarray) -> None:
+    """They are encoded into memory of the caller's; nothing is copied."""
+    backend = OrtBackend(open_model("atas-tiny"), device="cuda:1")
+    there, dense = Features(images.shape, np.uint8), Features((2, 2, 3, 256), np.float32)
+    there.data[:] = images.reshape(-1)
+    with backend.enqueuing():
+        backend.encode_into(there, dense)
+    assert log == ["run"]
+    assert backend.repeat_encoding(there, dense) is None
+    wanted = OrtBackend(open_model("atas-tiny"), device="cpu").encode_images(images)
+    np.testing.assert_allclose(dense.get(), wanted.dense, atol=1e-6)
+
+
+def test_only_a_backend_on_a_gpu_has_a_driver(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one on the CPU, nor where CuPy is missing."""
+    driver = OrtBackend(open_model("atas-tiny"), device="cuda:1").driver
+    assert driver is not None
+    assert driver.index == 1
+    assert OrtBackend(open_model("atas-tiny")).driver is None
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert OrtBackend(open_model("atas-tiny"), device="cuda:1").driver is None
+    assert not log
 
 
 @pytest.mark.usefixtures("log")

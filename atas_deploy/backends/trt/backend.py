@@ -4,21 +4,22 @@ The project has not run this on a GPU yet. Its tests run it on a model of CUDA, 
 compared with PyTorch's features when it is loaded on a card for the first time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from threading import Lock
+from typing import Any
 from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.backends.base import DeviceFeatures, ImageFeatures, check_images
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.gpu import gpu_index, load_cupy
 from atas_deploy.backends.ort import OrtTextEncoder
 from atas_deploy.backends.trt.batches import takes_size
 from atas_deploy.backends.trt.cards import Card, find_card
-from atas_deploy.backends.trt.driver import Driver
 from atas_deploy.backends.trt.engines import EngineRecord, load_engine, quarantine, set_proven
 from atas_deploy.backends.trt.execution import Engine
 from atas_deploy.backends.trt.flavour import RTX, Flavour, load_flavour
@@ -57,6 +58,7 @@ class TrtBackend:
     Attributes:
         name: "trt".
         device: as given.
+        driver: of that GPU, with the stream that all work is enqueued on.
 
     Raises:
         BackendUnavailableError: TensorRT, CuPy, the GPU or an engine for it is missing; there is no
@@ -73,14 +75,14 @@ class TrtBackend:
         self.device, self._bundle = device, bundle
         card = _card(device)
         self._texts = OrtTextEncoder(bundle)
-        self._lock, self._driver = Lock(), Driver(device)
+        self._lock, self.driver = Lock(), Driver(device)
         found, plan, record = _find_engine(bundle, flavour, card)
         stripped = bundle if record.key.options.get("strip_weights") else None
         with self._working(f"load the engine {record.name}"):
             engine = Engine(plan, flavour=found, weights=stripped)
-            self._session = Session(engine, self._driver)
+            self._session = Session(engine, self.driver)
         self._profiles = engine.profiles
-        self._forget = finalize(self, _forget, self._session, self._driver)
+        self._forget = finalize(self, _forget, self._session, self.driver)
         if not _is_proven(record, card):
             self._prove(record, card)
 
@@ -124,6 +126,36 @@ class TrtBackend:
         """As `encode_images`, without waiting for the GPU or copying features from it."""
         return self._encode(images)
 
+    @contextmanager
+    def enqueuing(self) -> Iterator[None]:
+        """The stream for oneself: no other thread enqueues work of the backend meanwhile.
+
+        Raises:
+            BackendError: the backend was closed.
+        """
+        with self._lock, self.driver.active():
+            if not self._forget.alive:
+                raise BackendError("The backend was closed; open the bundle again.")
+            yield
+
+    def encode_into(self, images: Any, dense: Any) -> None:
+        """As `DeviceBackend` has it.
+
+        Raises:
+            InputError: images of a size that no profile of the engine takes.
+            BackendError: TensorRT fails.
+        """
+        with _translated(f"encode images of shape {images.shape}"):
+            self._session.encode_into(images, dense)
+
+    def repeat_encoding(self, images: Any, dense: Any) -> Callable[[], None] | None:
+        """As `DeviceBackend` has it: contexts for this memory alone.
+
+        None as well if the engine takes the batch in parts that must be filled up.
+        """
+        with _translated(f"encode images of shape {images.shape}"):
+            return self._session.repeat_encoding(images, dense)
+
     def encode_in_profile(self, images: npt.NDArray[np.uint8], profile: int) -> ImageFeatures:
         """As `encode_images`, with the profile of that number instead of the best one."""
         return self._fetch(self._encode(images, profile=profile))
@@ -145,9 +177,7 @@ class TrtBackend:
         self, images: npt.NDArray[np.uint8], *, profile: int | None = None
     ) -> DeviceFeatures:
         check_images(images, multiple=self._bundle.manifest.multiple)
-        with self._lock, self._working(f"encode images of shape {images.shape}"):
-            if not self._forget.alive:
-                raise BackendError("The backend was closed; open the bundle again.")
+        with _translated(f"encode images of shape {images.shape}"), self.enqueuing():
             return self._session.encode(images, profile=profile)
 
     def _fetch(self, features: DeviceFeatures) -> ImageFeatures:
@@ -180,7 +210,7 @@ class TrtBackend:
     @contextmanager
     def _working(self, action: str) -> Iterator[None]:
         """Work on the GPU and its stream."""
-        with _translated(action), self._driver.active():
+        with _translated(action), self.driver.active():
             yield
 
 

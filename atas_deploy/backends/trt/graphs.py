@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from atas_deploy.backends.trt.driver import Driver
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.trt.execution import Context, Shape
 from atas_deploy.core.errors import BackendError, first_sentence
 

@@ -3,7 +3,8 @@
 B images, H W pixels, h w grid, D embedding width
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from atas_deploy.backends.base import DeviceFeatures
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.trt.batches import split_batch
-from atas_deploy.backends.trt.driver import Driver
 from atas_deploy.backends.trt.execution import DENSE, IMAGE, IMAGES, Context, Engine, Shape
 from atas_deploy.backends.trt.graphs import GraphCache
 
 SHAPES = 8  # that are remembered
 _FLOAT = 4  # bytes
+_ALIGNMENT = 256  # bytes, of tensors
 
 
 class Session:
@@ -63,15 +65,12 @@ class Session:
             BackendError: TensorRT refuses.
         """
         count, height, width, _ = images.shape
-        allowed = range(len(self._engine.profiles)) if profile is None else [profile]
-        profiles = [self._engine.profiles[index] for index in allowed]
-        batches = split_batch(profiles, (count, height, width))
-        chosen = allowed[batches.profile]
+        chosen, length = self._split((count, height, width), profile)
         features: dict[str, Any] = {}
-        for first in range(0, count, batches.length):
-            part = images[first : first + batches.length]
-            self._upload(part, batches.length)
-            outputs = self._execute(chosen, (batches.length, height, width))
+        for first in range(0, count, length):
+            part = images[first : first + length]
+            self._upload(part, length)
+            outputs = self._execute(chosen, (length, height, width))
             for name, shape in outputs.items():
                 if not first:
                     features[name] = self._driver.empty((count, *shape[1:]))
@@ -79,6 +78,55 @@ class Session:
         ready = self._driver.event()
         ready.record(self._driver.stream)
         return DeviceFeatures(features[DENSE], features[IMAGE], self._driver.stream, ready)
+
+    def encode_into(self, images: Any, dense: Any) -> None:
+        """Enqueue the encoding of images that lie on the GPU.
+
+        Args:
+            images: (B, H, W, 3) uint8 `cupy.ndarray`.
+            dense: (B, h, w, D) float32 `cupy.ndarray`, written.
+
+        Raises:
+            InputError: no profile takes H and W.
+            BackendError: TensorRT refuses.
+        """
+        count, height, width, _ = images.shape
+        chosen, length = self._split((count, height, width))
+        picture = prod(images.shape[1:])
+        for first in range(0, count, length):
+            part = min(length, count - first)
+            source = int(images.data.ptr) + first * picture
+            self._driver.copy(self._addresses[IMAGES], source, part * picture)
+            self._execute(chosen, (length, height, width))
+            self._take(DENSE, dense, first=first, count=part)
+
+    def repeat_encoding(self, images: Any, dense: Any) -> Callable[[], None] | None:
+        """What enqueues the encoding of the same memory, without copies, and may be captured.
+
+        It has a context for each part of the batch, bound to that memory. The class token goes
+        where nobody reads it.
+
+        Returns:
+            None if parts would have to be filled up or begin at addresses that TensorRT does not
+            take, or if it allows no capture.
+        """
+        count, height, width, _ = images.shape
+        chosen, length = self._split((count, height, width))
+        parts, rest = divmod(count, length)
+        if rest:
+            return None
+        steps = {IMAGES: images.nbytes // parts, DENSE: dense.nbytes // parts}
+        if parts > 1 and any(step % _ALIGNMENT for step in steps.values()):
+            return None
+        first = {IMAGES: int(images.data.ptr), DENSE: int(dense.data.ptr)}
+        contexts = []
+        for part in range(parts):
+            context = self._new_context(chosen, specialization="EAGER")
+            places = {name: first[name] + part * step for name, step in steps.items()}
+            context.bind(self._addresses | places)
+            context.set_shape((length, height, width))
+            contexts.append(context)
+        return partial(_enqueue, contexts) if all(c.capturable for c in contexts) else None
 
     def close(self) -> None:
         """Wait for all work, then let go of graphs, contexts and memory, in this order."""
@@ -93,6 +141,12 @@ class Session:
     def capture_problem(self) -> str | None:
         """One sentence on why there are no CUDA graphs; None while there are."""
         return self._graphs.problem
+
+    def _split(self, shape: tuple[int, int, int], profile: int | None = None) -> tuple[int, int]:
+        """The profile for images of a shape (B, H, W), and the length of their parts."""
+        allowed = range(len(self._engine.profiles)) if profile is None else [profile]
+        batches = split_batch([self._engine.profiles[index] for index in allowed], shape)
+        return allowed[batches.profile], batches.length
 
     def _upload(self, part: npt.NDArray[np.uint8], length: int) -> None:
         """Enqueue the copy of a part, of two buffers in turn; whatever was there fills it up."""
@@ -146,3 +200,9 @@ class Session:
             for name, shape in shapes.items():
                 sizes[name] = max(sizes[name], _FLOAT * prod(shape))
         return sizes
+
+
+def _enqueue(contexts: Sequence[Context]) -> None:
+    """Enqueue one execution of each."""
+    for context in contexts:
+        context.enqueue()

@@ -6,12 +6,13 @@ from pathlib import Path
 import av
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from atas_deploy.core.errors import InputError
+from atas_deploy.core.errors import BackendUnavailableError, InputError
 from atas_deploy.media.images import MAX_PIXELS, check_readable
 
 VIDEO_SUFFIXES = frozenset(
@@ -33,21 +34,39 @@ def is_video(path: Path) -> bool:
         return any(_is_moving(stream) for stream in container.streams.video)
 
 
-def open_media(path: Path) -> InputContainer:
-    """Open a media file; the prefix keeps FFmpeg from reading "a:b.mp4" as a protocol."""
-    return av.open(f"file:{path}", metadata_errors="replace")
+def open_media(path: Path, *, gpu: int | None = None) -> InputContainer:
+    """Open a media file; the prefix keeps FFmpeg from reading "a:b.mp4" as a protocol.
+
+    Args:
+        path: The file.
+        gpu: Number of the NVIDIA GPU that decodes video, where it knows the codec, and gives
+            frames back to the host; None decodes on the CPU.
+    """
+    # `primary_ctx`: in the context that CUDA's other users in this process share
+    shared: dict[str, object] = {"primary_ctx": "1"}
+    nvdec = HWAccel("cuda", gpu, allow_software_fallback=True, options=shared)
+    return av.open(
+        f"file:{path}", metadata_errors="replace", hwaccel=None if gpu is None else nvdec
+    )
 
 
-def open_file(path: Path) -> InputContainer:
-    """Open a file that should be a video.
+def open_file(path: Path, *, gpu: int | None = None) -> InputContainer:
+    """Open a file that should be a video; `gpu` as for `open_media`.
 
     Raises:
         InputError: If it is missing, empty, unreadable or a text.
+        BackendUnavailableError: If the GPU cannot decode.
     """
     check_readable(path, kind="a video")
     try:
-        container = open_media(path)
+        container = open_media(path, gpu=gpu)
     except (av.FFmpegError, ValueError) as error:
+        if gpu is not None:
+            open_file(path).close()  # it raises if the file is at fault
+            raise BackendUnavailableError(
+                f"The GPU {gpu} does not decode video ({reason(error)}): check the driver with "
+                "`nvidia-smi`, or use --decoder cpu."
+            ) from error
         raise InputError(
             f"{path} is not a video that can be read here ({reason(error)}): "
             "check that it is whole, or convert it to MP4"

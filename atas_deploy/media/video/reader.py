@@ -1,10 +1,12 @@
 """Reading video: every frame upright and in RGB, with the time stamp it has in the file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -24,15 +26,17 @@ from atas_deploy.media.video.opening import (
     time_span,
     video_stream,
 )
+from atas_deploy.media.video.planes import SITED_LEFT, Planes, planes_of
 from atas_deploy.media.video.span import Clock, Span
 
 _RUN_UP = 1.0  # seconds; where frames are reordered, a key frame's packet comes before its time
 _LATE = 60.0  # seconds; recordings of broadcasts begin at the time of day
 
 _Stamped = tuple[int, VideoFrame]
+Image = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
     """One frame of a video.
 
@@ -42,7 +46,8 @@ class Frame:
         pts: Its time stamp in ticks of ``time_base``.
         duration: How long it stays, in ticks.
         time_base: One tick in seconds.
-        image: (H, W, 3) uint8 RGB.
+        convert: Gives the image.
+        planes: The frame as it was decoded, upright, or None; only if that was asked for.
     """
 
     index: int
@@ -50,7 +55,13 @@ class Frame:
     pts: int
     duration: int
     time_base: Fraction
-    image: npt.NDArray[np.uint8]
+    convert: Callable[[], Image]
+    planes: Planes | None = None
+
+    @cached_property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB."""
+        return self.convert()
 
 
 class VideoReader:
@@ -86,6 +97,8 @@ class VideoReader:
         start: float | None = None,
         end: float | None = None,
         max_frames: int | None = None,
+        gpu: int | None = None,
+        planes: bool = False,
     ) -> None:
         """Open a video and decode its first frame.
 
@@ -95,8 +108,13 @@ class VideoReader:
             start: Leave out the frames before this time in seconds, on the file's own time line.
             end: Leave out the frames from this time on.
             max_frames: Stop after so many frames; None reads all.
+            gpu: Number of the NVIDIA GPU that decodes a file; None decodes on the CPU.
+            planes: Give frames as they were decoded, too, where they are H.264 or HEVC, upright,
+                of the first one's size and in 4:2:0 of 8 bits; those are converted to an image
+                when it is asked for.
 
         Raises:
+            BackendUnavailableError: If that GPU cannot decode.
             ConfigError: If start or end is negative, not finite, or in the wrong order, or
                 max_frames is below 1.
             InputError: If the file is missing, empty, unreadable, or holds no video frame between
@@ -105,7 +123,8 @@ class VideoReader:
         self._span = Span(start=start, end=end)
         if max_frames is not None and max_frames < 1:
             raise ConfigError(f"Got max_frames {max_frames}, expected 1 or more")
-        self._max_frames = max_frames
+        self._max_frames, self._gpu, self._gives_planes = max_frames, gpu, planes
+        self._converting = Lock()
         self.location = location
         self.name = redact(str(location))
         self.live = isinstance(location, str) and is_live(location)
@@ -144,18 +163,28 @@ class VideoReader:
             InputError: Where the file is damaged or cut off, after the last good frame.
         """
         for index, (pts, decoded) in enumerate(islice(self._frames, self._max_frames)):
+            planes = planes_of(decoded, self.size) if self._gives_planes else None
+            later = partial(self._convert, decoded)
             yield Frame(
                 index=index,
                 time=float(pts * self.time_base),
                 pts=pts,
                 duration=decoded.duration or self._step,
                 time_base=self.time_base,
-                image=self._to_rgb(decoded),
+                convert=later if planes else _giving(later()),
+                planes=planes,
             )
+
+    def _convert(self, decoded: VideoFrame) -> Image:
+        """Convert a frame to RGB, in whichever thread."""
+        with self._converting:
+            return self._to_rgb(decoded)
 
     def _open(self) -> None:
         self._container = (
-            open_live(str(self.location)) if self.live else open_file(Path(self.location))
+            open_live(str(self.location))
+            if self.live
+            else open_file(Path(self.location), gpu=self._gpu)
         )
         try:
             self._stream = video_stream(self._container, self.name)
@@ -172,6 +201,7 @@ class VideoReader:
         """Set what the first frame tells."""
         turns = round(first.rotation / 90) % 4
         self._to_rgb = ToRgb((first.height, first.width), turns=turns)
+        self._gives_planes &= not turns and self._stream.codec_context.name in SITED_LEFT
         self.size = (first.width, first.height) if turns % 2 else (first.height, first.width)
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         self.pixel_aspect = 1 / aspect if turns % 2 else aspect
@@ -246,3 +276,8 @@ class VideoReader:
             count = spanned if not count or spanned is None else min(count, spanned)
         limits = [n for n in (count, self._max_frames) if n is not None]
         return min(limits, default=None)
+
+
+def _giving(image: Image) -> Callable[[], Image]:
+    """A function that gives an image."""
+    return lambda: image

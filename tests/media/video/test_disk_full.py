@@ -53,7 +53,7 @@ def write_masks(kind: str, place: Path, count: int) -> None:
                 pts=index,
                 duration=1,
                 time_base=Fraction(1, 25),
-                image=np.zeros((*SIZE, 3), np.uint8),
+                convert=lambda: np.zeros((*SIZE, 3), np.uint8),
             )
             out.write(noise(index)[..., 0] % 3, frame)
 

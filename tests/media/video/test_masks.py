@@ -31,7 +31,7 @@ def frame(index: int) -> Frame:
         pts=1_001 * index,
         duration=1_001,
         time_base=Fraction(1, 30_000),
-        image=np.zeros((1, 1, 3), np.uint8),
+        convert=lambda: np.zeros((1, 1, 3), np.uint8),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from atas_deploy.core.errors import (
 )
 from atas_deploy.core.proof import Reference, write_reference
 from atas_deploy.models import open_model
+from atas_deploy.runtime.device import tools
 
 CARDS = [Card("NVIDIA H100", "9.0", "580.65"), Card("NVIDIA L4", "8.9", "580.65")]
 PROFILES = (
@@ -337,6 +339,27 @@ def test_the_python_api(build: Build, bundle: Bundle, tmp_path: Path) -> None:
     assert (trt.backend.name, trt.backend.device) == ("trt", "cuda")
     expected = Segmenter(bundle, **settings)(image)
     np.testing.assert_array_equal(trt(image).labels, expected.labels)
+
+
+def test_frames_stay_on_the_gpu(
+    build: Build,
+    bundle: Bundle,
+    gpu: Any,
+    kernel_model: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Resized, encoded and labelled there; at the end one graph holds the engine's work, too."""
+    monkeypatch.setattr(tools, "Kernels", kernel_model.TwinKernels)
+    build()
+    settings: Any = {"classes": "sky,tree", "background": "none", "short_side": 32}
+    trt, host = Segmenter(bundle, backend="trt", **settings), Segmenter(bundle, **settings)
+    frames = [np.repeat(np.repeat(pictures(4, 6, seed=i), 8, 0), 8, 1) for i in range(12)]
+    gpu.log.clear()
+    for frame, result in zip(frames, trt.stream(frames), strict=True):
+        assert (result.labels == host(frame).labels).mean() > 0.98
+    after = gpu.log[len(gpu.log) - gpu.log[::-1].index("capture") :]
+    assert after.count("launch") >= 5
+    assert "execute" not in after
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atas_deploy.backends.trt.driver import Driver
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.trt.execution import Context, Engine
 from atas_deploy.backends.trt.flavour import Flavour
 from atas_deploy.core.errors import BackendError

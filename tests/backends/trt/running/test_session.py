@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from atas_deploy.backends.base import ImageFeatures
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.ort import OrtBackend
-from atas_deploy.backends.trt.driver import Driver
+from atas_deploy.backends.trt import session as module
 from atas_deploy.backends.trt.execution import Engine
 from atas_deploy.backends.trt.flavour import Flavour
 from atas_deploy.backends.trt.session import Session
@@ -16,6 +17,7 @@ from atas_deploy.core.errors import InputError
 from atas_deploy.models import open_model
 
 WIDE = ((1, 32, 32), (2, 32, 48), (4, 64, 64))
+WIDTH = open_model("atas-tiny").manifest.embed_dim
 BIG = ((2, 80, 80), (2, 80, 80), (2, 96, 96))
 
 
@@ -237,3 +239,92 @@ def test_closing_waits_and_frees(
         run.session.close()
     assert sum(block.alive for block in cuda.blocks) == 2
     same(features.to_host(), ort.encode_images(images))
+
+
+class There:
+    """Images on the GPU, with room for their features."""
+
+    def __init__(self, run: Runner, images: np.ndarray) -> None:
+        self.run, batch, height, width = run, *images.shape[:3]
+        with run.driver.active():
+            self.images = run.driver.cupy.asarray(images)
+            self.dense = run.driver.empty((batch, height // 16, width // 16, WIDTH))
+
+    def encode(self) -> np.ndarray:
+        """Encode them into that room."""
+        with self.run.driver.active():
+            self.run.session.encode_into(self.images, self.dense)
+        return self.wait()
+
+    def repeat(self) -> Callable[[], None] | None:
+        """What encodes them again and again."""
+        with self.run.driver.active():
+            return self.run.session.repeat_encoding(self.images, self.dense)
+
+    def wait(self) -> np.ndarray:
+        """The features, when all work is done."""
+        with self.run.driver.active():
+            self.run.driver.stream.synchronize()
+        return self.dense.get()
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_images_on_the_gpu_stay_there(
+    open_runner: Callable[..., Runner], ort: OrtBackend, cuda: Any, count: int
+) -> None:
+    """Features are those of the same images from the host, in parts and from graphs too."""
+    run = open_runner()
+    for seed in range(3):
+        images = pictures(count, 32, 48, seed=seed)
+        there = There(run, images)
+        cuda.log.clear()
+        got = there.encode()
+        np.testing.assert_allclose(got, ort.encode_images(images).dense, atol=1e-5)
+        assert not [line for line in cuda.log if line.startswith(("allocate", "pin"))]
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("count", [2, 8])
+def test_the_same_memory_again_and_again(
+    open_runner: Callable[..., Runner], ort: OrtBackend, cuda: Any, name: str, count: int
+) -> None:
+    """Without copies, plain and from a graph; whatever lies there then is encoded."""
+    run, images = open_runner(name), pictures(count, 32, 48)
+    there = There(run, images)
+    repeat = there.repeat()
+    assert repeat is not None
+    cuda.log.clear()
+    with run.driver.active():
+        repeat()
+        graph = run.driver.capture(repeat)
+    assert cuda.log.count("execute") == -(-count // 4)
+    np.testing.assert_allclose(there.wait(), ort.encode_images(images).dense, atol=1e-5)
+    run(pictures(2, 80, 80))  # something else in between
+    fresh = pictures(count, 32, 48, seed=1)
+    with run.driver.active():
+        other = run.driver.cupy.asarray(fresh)
+        run.driver.copy(there.images.data.ptr, other.data.ptr, fresh.nbytes)
+        run.driver.launch(graph)
+    np.testing.assert_allclose(there.wait(), ort.encode_images(fresh).dense, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "facts"),
+    [((5, 32, 48), {}), ((1, 96, 96), {}), ((2, 32, 48), {"capturable": False})],
+)
+def test_what_cannot_be_captured(
+    open_runner: Callable[..., Runner], shape: tuple[int, ...], facts: dict[str, Any]
+) -> None:
+    """Parts that are filled up with what lies behind the images, and engines that refuse."""
+    run = open_runner("tensorrt-rtx", **facts)
+    assert There(run, pictures(*shape)).repeat() is None
+
+
+def test_parts_begin_where_tensorrt_takes_them(
+    open_runner: Callable[..., Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At multiples of its alignment, else they are copied."""
+    monkeypatch.setattr(module, "_ALIGNMENT", 7)
+    run = open_runner()
+    assert There(run, pictures(4, 32, 48)).repeat() is not None
+    assert There(run, pictures(8, 32, 48)).repeat() is None

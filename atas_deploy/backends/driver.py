@@ -39,6 +39,7 @@ class Driver:
         device: "cuda" or "cuda:N".
 
     Attributes:
+        cupy: the module.
         index: N.
         stream: the `cupy.cuda.Stream`.
 
@@ -48,41 +49,51 @@ class Driver:
     """
 
     def __init__(self, device: str) -> None:
-        self._cupy = load_cupy(device)
+        self.cupy: Any = load_cupy(device)
         self.index = gpu_index(device)
-        with self._cupy.cuda.Device(self.index):
-            self.stream: Any = self._cupy.cuda.Stream(non_blocking=True)
+        with self.cupy.cuda.Device(self.index):
+            self.stream: Any = self.new_stream()
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the GPU and the stream those of this thread, and put back what was."""
-        with self._cupy.cuda.Device(self.index), self.stream:
+        with self.cupy.cuda.Device(self.index), self.stream:
             yield
+
+    def new_stream(self) -> Any:
+        """One more stream, for copies that go on beside the work on `stream`."""
+        return self.cupy.cuda.Stream(non_blocking=True)
 
     def allocate(self, size: int) -> Any:
         """Memory of the GPU in bytes, freed with the `cupy.cuda.MemoryPointer` that is returned."""
-        return self._cupy.cuda.alloc(size)
+        return self.cupy.cuda.alloc(size)
 
     def allocate_pinned(self, size: int) -> Pinned:
         """Page-locked memory of the host in bytes, freed with what is returned."""
-        memory = self._cupy.cuda.alloc_pinned_memory(size)
+        memory = self.cupy.cuda.alloc_pinned_memory(size)
         return Pinned(np.frombuffer(memory, np.uint8, size), int(memory.ptr), self.event())
 
-    def empty(self, shape: Sequence[int]) -> Any:
-        """A float32 `cupy.ndarray` whose memory is used again on the stream when it is let go."""
-        return self._cupy.empty(tuple(shape), np.float32)
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Any:
+        """A `cupy.ndarray` whose memory is used again on the stream when it is let go."""
+        return self.cupy.empty(tuple(shape), dtype)
 
     def event(self) -> Any:
         """A `cupy.cuda.Event` that lets the host sleep while it waits."""
-        return self._cupy.cuda.Event(block=True, disable_timing=True)
+        return self.cupy.cuda.Event(block=True, disable_timing=True)
 
-    def copy(self, target: int, source: int, size: int) -> None:
+    def copy(self, target: int, source: int, size: int, *, stream: Any = None) -> None:
         """Enqueue a copy of bytes, of which one end or both are on the GPU.
 
         Memory of the host must be pinned, and left alone until the copy is done.
+
+        Args:
+            target: address.
+            source: address.
+            size: number of bytes.
+            stream: where to enqueue it; None = the driver's own.
         """
-        runtime = self._cupy.cuda.runtime
-        runtime.memcpyAsync(target, source, size, runtime.memcpyDefault, self.stream.ptr)
+        runtime, stream = self.cupy.cuda.runtime, stream or self.stream
+        runtime.memcpyAsync(target, source, size, runtime.memcpyDefault, stream.ptr)
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
         """Record what a function enqueues, without doing it, as a `cupy.cuda.Graph`.
@@ -90,7 +101,7 @@ class Driver:
         The graph holds addresses: what they name must stay as long as it does. The function must
         allocate nothing and wait for nothing.
         """
-        mode = self._cupy.cuda.runtime.streamCaptureModeThreadLocal
+        mode = self.cupy.cuda.runtime.streamCaptureModeThreadLocal
         self.stream.begin_capture(mode)  # other threads may go on using the GPU
         try:
             enqueue()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from atas_deploy.backends.driver import Driver
 from atas_deploy.backends.gpu import gpu_index, load_cupy
-from atas_deploy.backends.trt.driver import Driver
 from atas_deploy.core.errors import BackendUnavailableError, ConfigError
 
 

@@ -1,7 +1,8 @@
 """A model of CUDA, as CuPy shows it, that does work as late as it may and objects to every misuse.
 
 - A stream does nothing until something waits for it; then it does its work in order. What reads
-  memory without waiting sees NaN, or what was there before.
+  memory without waiting sees NaN, or what was there before. Where `hasty` is on, the streams but
+  the first of a GPU do at once what waits for no other: what they overwrite too early is lost.
 - Memory of a GPU that is freed goes to the next who asks for as much on that stream, as in CuPy's
   pool: what was enqueued before is safe. Pinned memory that is freed becomes NaN.
 - A graph keeps addresses. What it holds is checked when it is launched.
@@ -10,18 +11,12 @@
 Whatever is wrong is an AssertionError at once, and again at the end of the test.
 """
 
-import ctypes
-import sys
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from math import prod
+from collections.abc import Callable, Sequence
 from threading import RLock, local
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import pytest
 
 GPUS = 2
 NAN = np.frombuffer(np.float32("nan").tobytes(), np.uint8)
@@ -52,6 +47,7 @@ class Cuda:
         self.log: list[str] = []
         self.gpus = GPUS
         self.refuse_capture = False
+        self.hasty = False
         self.room: int | None = None  # bytes of each allocation that there are
         self._thread = local()
 
@@ -117,10 +113,10 @@ class Use:
         """What lies there now."""
         return self.block.bytes[self.place]
 
-    def check(self, cuda: Cuda) -> None:
+    def check(self, cuda: Cuda, fault: str = "a graph uses memory that was freed") -> None:
         """Object if the memory was freed since the work was recorded."""
         same = self.block.alive and self.block.owners == self.owner
-        cuda.check(same, "a graph uses memory that was freed")
+        cuda.check(same, fault)
 
 
 class Stream:
@@ -129,6 +125,7 @@ class Stream:
     def __init__(self, cuda: Cuda, device: int) -> None:
         self.cuda, self.device_id = cuda, device
         self.ptr = 1000 + len(cuda.streams)
+        self.first = all(stream.device_id != device for stream in cuda.streams.values())
         self.work: deque[Callable[[], None]] = deque()
         self.captured: list[Callable[[], None]] | None = None
         self._working = RLock()
@@ -146,6 +143,18 @@ class Stream:
         """Put work behind all that is there, or into the graph."""
         self.cuda.on(self.device_id)
         (self.work if self.captured is None else self.captured).append(work)
+        while self.cuda.hasty and not self.first and self.work and not self.blocked:
+            self.step()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the next work waits for another stream."""
+        return isinstance(self.work[0], Wait) and not self.work[0].mark.done
+
+    def wait_event(self, event: "Event") -> None:
+        """Do what is enqueued from now on behind the work in front of an event."""
+        if event.stream is not None:
+            self.enqueue(Wait(event.stream, event.mark))
 
     def synchronize(self) -> None:
         """Do all work."""
@@ -173,6 +182,18 @@ class Stream:
             raise RuntimeError("cudaErrorStreamCaptureInvalidated: the capture was invalidated")
         self.cuda.log.append("capture")
         return Graph(self.cuda, captured or [])
+
+
+class Wait:
+    """A stream waits for a place in another one."""
+
+    def __init__(self, stream: Stream, mark: SimpleNamespace) -> None:
+        self.stream, self.mark = stream, mark
+
+    def __call__(self) -> None:
+        """Do the other stream's work up to there."""
+        while not self.mark.done:
+            self.stream.step()
 
 
 class Event:
@@ -222,117 +243,3 @@ class Device:
 
     def __exit__(self, *_: object) -> None:
         self.cuda.devices.pop()
-
-
-class MemoryPointer:
-    """Memory of a GPU; it goes back to the pool of its stream with this object."""
-
-    def __init__(self, cuda: Cuda, size: int) -> None:
-        cuda.idle("allocating")
-        if cuda.room is not None and size > cuda.room:
-            raise MemoryError(f"Out of memory allocating {size:,} bytes")
-        stream = cuda.current[-1]
-        pool = cuda.free.setdefault((stream.ptr, size), [])
-        self.block = pool.pop() if pool else cuda.new_block(size, stream.device_id)
-        self.block.alive, self.ptr = True, self.block.address
-        self.block.owners += 1
-        cuda.log.append(f"allocate {size}")
-        self.cuda = cuda
-        weakref.finalize(self, give_back, self.block, pool)
-
-
-def give_back(block: Block, pool: list[Block]) -> None:
-    """Free memory."""
-    block.alive = False
-    pool.append(block)
-
-
-class PinnedMemoryPointer(bytearray):
-    """Pinned memory of the host: it has the buffer protocol, and lives as long as its views."""
-
-    ptr: int
-
-
-def alloc_pinned_memory(cuda: Cuda, size: int) -> PinnedMemoryPointer:
-    """Pin some memory; it is a little more than was asked for, as CuPy's."""
-    cuda.idle("allocating")
-    cuda.log.append(f"pin {size}")
-    block = cuda.new_block(size + 100, None)
-    memory = PinnedMemoryPointer(block.bytes.tobytes())
-    memory.ptr = block.address
-    kind = ctypes.c_uint8 * len(memory)
-    block.bytes = np.ctypeslib.as_array(
-        kind.from_address(ctypes.addressof(kind.from_buffer(memory)))
-    )
-    weakref.finalize(memory, unpin, block)
-    return memory
-
-
-def unpin(block: Block) -> None:
-    """Free pinned memory."""
-    block.alive = False
-    block.bytes = np.empty(len(block.bytes), np.uint8)
-    block.spoil()
-
-
-class Array:
-    """A `cupy.ndarray`, as far as features need it."""
-
-    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: type) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
-        self.data = MemoryPointer(cuda, prod(shape) * self.dtype.itemsize)
-
-    def get(self) -> np.ndarray:
-        """What lies there now: the default stream waits for no other."""
-        current = self.data.cuda.current
-        self.data.cuda.check(not current, "the copy waits for all that was enqueued since")
-        return self.data.block.bytes.view(self.dtype).reshape(self.shape).copy()
-
-
-class Copy:
-    """A copy of bytes, as they will be when it is done; graphs have none."""
-
-    def __init__(self, target: Use, source: Use) -> None:
-        self.target, self.source = target, source
-
-    def __call__(self) -> None:
-        """Copy."""
-        self.target.bytes[:] = self.source.bytes
-
-
-def fake_cupy(cuda: Cuda) -> Any:
-    """The module, as far as the backend uses it."""
-
-    def memcpy_async(target: int, source: int, size: int, kind: str, stream: int) -> None:
-        uses = [cuda.use(address, size) for address in (target, source)]
-        for use in uses:
-            here = use.block.device in (None, cuda.streams[stream].device_id)
-            cuda.check(here, "a copy from or to another GPU")
-        cuda.streams[stream].enqueue(Copy(*uses))
-
-    runtime = SimpleNamespace(
-        getDeviceCount=lambda: cuda.gpus,
-        memcpyAsync=memcpy_async,
-        memcpyDefault="default",
-        streamCaptureModeThreadLocal="thread-local",
-    )
-    return SimpleNamespace(
-        empty=lambda shape, dtype: Array(cuda, shape, dtype),
-        cuda=SimpleNamespace(
-            Device=lambda index: Device(cuda, index),
-            Event=lambda block, disable_timing: Event(cuda),
-            Stream=lambda non_blocking: Stream(cuda, cuda.devices[-1]),
-            alloc=lambda size: MemoryPointer(cuda, size),
-            alloc_pinned_memory=lambda size: alloc_pinned_memory(cuda, size),
-            runtime=runtime,
-        ),
-    )
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
-    """GPUs, with CuPy for them; at the end nothing may have been wrong."""
-    cuda = Cuda()
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(cuda))
-    yield cuda
-    assert not cuda.faults
