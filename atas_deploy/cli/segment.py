@@ -1,8 +1,9 @@
 """`atas-deploy segment`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from atas_deploy.cli.segment_report import announce, complain, conclude, remark,
 from atas_deploy.core.errors import BackendError, OutputError
 
 if TYPE_CHECKING:
+    from atas_deploy.runtime.job import SegmentJob
     from atas_deploy.runtime.options import JobOptions
 
 
@@ -66,6 +68,7 @@ def run_segment(
     quiet: bool = False,
     as_json: bool = False,
     no_cache: bool = False,
+    ray: int | None = None,
     **settings: Any,
 ) -> bool:
     """Run a job and print its summary; True if anything failed.
@@ -77,6 +80,8 @@ def run_segment(
         quiet: print errors only.
         as_json: print the summary as JSON.
         no_cache: encode words anew.
+        ray: workers of a Ray cluster to share the work among; 0 = one a machine, or a GPU; None =
+            do it here.
         settings: arguments of `Segmenter`; None stands for its default.
     """
     from atas_deploy.media.sources import find_sources
@@ -89,17 +94,14 @@ def run_segment(
     progress = make_progress(quiet=quiet)
     files = RunFiles(out, options.shard)
     refuse_early(files, options)
+    model = {name: value for name, value in settings.items() if value is not None}
+    model |= {"cache": not no_cache, "probability": options.npz}
+    make_job = SegmentJob if ray is None else _ray_job(ray, inputs, options, model)
     found = find_sources(inputs, exclude=out, shard=options.shard)
-    segmenter = Segmenter(
-        **{name: value for name, value in settings.items() if value is not None},
-        cache=not no_cache,
-        probability=options.npz,
-        progress=PromptProgress(progress),
-        tell=None if quiet else say,
-    )
+    segmenter = Segmenter(**model, progress=PromptProgress(progress), tell=None if quiet else say)
     if not quiet:
         announce(segmenter)
-    job = SegmentJob(segmenter, out, progress=progress, options=options)
+    job = make_job(segmenter, out, progress=progress, options=options)
     try:
         tally = job.run(found, inputs=inputs)
     except (KeyboardInterrupt, SystemExit, OutputError, BackendError):
@@ -114,6 +116,16 @@ def run_segment(
     elif not quiet:
         _print(conclude(tally, out))
     return bool(tally.failed)
+
+
+def _ray_job(
+    workers: int, inputs: Sequence[str], options: "JobOptions", model: dict[str, Any]
+) -> "Callable[..., SegmentJob]":
+    """Refuse what cannot be done with Ray; return what makes a job of the workers."""
+    from atas_deploy.runtime.ray_job import RayJob, refuse_early
+
+    gpu = refuse_early(inputs, options, backend=model["backend"], device=model.get("device"))
+    return partial(RayJob, workers=workers, gpu=gpu, model=model)
 
 
 def _print(text: str) -> None:

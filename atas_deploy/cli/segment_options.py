@@ -9,7 +9,7 @@ import click
 from atas_deploy.cli.sections import add_options, section
 from atas_deploy.core.presets import PRESETS
 from atas_deploy.core.readouts import READOUTS
-from atas_deploy.runtime.options import FORMATS
+from atas_deploy.runtime.options import ADAPTIVE_LEVEL, FORMATS
 from atas_deploy.runtime.settle import REFINEMENTS
 from atas_deploy.runtime.windows import MERGES
 
@@ -31,6 +31,23 @@ def parse_time(text: str) -> float:
     if len(whole) > 2 or "-" in text or not 0 <= seconds < float("inf"):
         raise click.BadParameter(f"{text!r} is no time; write seconds, mm:ss or hh:mm:ss.")
     return seconds
+
+
+def parse_level(text: str) -> float:
+    """A share as "0.05".
+
+    Raises:
+        BadParameter: it is none.
+    """
+    try:
+        level = float(text)
+    except ValueError:
+        level = -1
+    if not 0 <= level < 1:
+        raise click.BadParameter(
+            f"{text!r} is no number in [0, 1); name the inputs before --adaptive, or give it one."
+        )
+    return level
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -174,6 +191,13 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         type=click.IntRange(min=1),
         help="Stop each video after N frames.",
     ),
+    "--decoder": _video(
+        "--decoder",
+        type=click.Choice(["cpu", "nvdec"]),
+        default="cpu",
+        show_default=True,
+        help="What decodes files: nvdec is an NVIDIA GPU, where it knows the codec.",
+    ),
     "--smooth": _video(
         "--smooth",
         metavar="A",
@@ -181,6 +205,16 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         default=0.0,
         show_default=True,
         help="Weight of the past against flicker; cuts are noticed.",
+    ),
+    "--adaptive": _video(
+        "--adaptive",
+        metavar="[P]",
+        is_flag=False,
+        flag_value=str(ADAPTIVE_LEVEL),
+        type=parse_level,
+        help="Encode a frame once what is new since the last one encoded adds up to more than this "
+        "share of a picture; until then its masks move along.  "
+        f"[default P: {ADAPTIVE_LEVEL:g}]",
     ),
     "--save-masks": _video(
         "--save-masks",
@@ -250,6 +284,15 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "--shard": _run(
         "--shard", metavar="I/N", help="Do the I-th of N parts; N processes may share a folder."
+    ),
+    "--ray": _run(
+        "--ray",
+        metavar="[N]",
+        is_flag=False,
+        flag_value=0,
+        type=click.IntRange(min=0),
+        help="Share the work among N processes on the machines of a Ray cluster.  "
+        "[default N: one a machine, or a GPU]",
     ),
     "--force": _run("--force", is_flag=True, help="Replace results that exist."),
     "--json": _run(

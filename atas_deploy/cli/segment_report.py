@@ -77,9 +77,12 @@ def _describe_windows(segmenter: "Segmenter") -> str:
 def conclude(tally: "Tally", out: Path) -> str:
     """The last line of a run."""
     before = f", {tally.resumed} of them before" if tally.resumed else ""
+    frames = ""
+    if tally.encoded < tally.frames:
+        frames = f"; {tally.encoded} of {count(tally.frames, 'frame', 'frames')} encoded"
     return (
         f"{tally.inputs - tally.failed} of {count(tally.inputs, 'input', 'inputs')} segmented "
-        f"into {out}{slash(out)}{before}"
+        f"into {out}{slash(out)}{before}{frames}"
     )
 
 

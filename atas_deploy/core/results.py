@@ -24,12 +24,14 @@ class Segmentation:
         scores: (C,) float32 in [0, 1]: mean probability of a class over the grid cells it wins.
         probability: (H, W) float32 in (0, 1] of the winning query, or 0 where denoising left none;
             None unless it was asked for.
+        carried: whether the features are those of an earlier frame of a video, moved along.
     """
 
     labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     class_names: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     probability: npt.NDArray[np.float32] | None = None
+    carried: bool = False
 
     @property
     def areas(self) -> npt.NDArray[np.float64]:

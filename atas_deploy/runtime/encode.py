@@ -3,15 +3,17 @@
 B images, H W pixels, h w grid, D embedding width, R C windows down and across
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atas_deploy.backends.base import Backend
+from atas_deploy.backends.base import Backend, calls_at_once
 from atas_deploy.core.errors import InputError
 from atas_deploy.core.geometry import (
     Size,
@@ -24,6 +26,8 @@ from atas_deploy.core.geometry import (
     resize_image,
 )
 from atas_deploy.media.images import read_image
+from atas_deploy.runtime.adaptive import Chooser, Turn
+from atas_deploy.runtime.carry import Motion, carry
 from atas_deploy.runtime.pipeline import ahead
 from atas_deploy.runtime.tiling import encode_tiles, mean_over_windows
 from atas_deploy.runtime.windows import PixelWindows, Windows
@@ -41,20 +45,30 @@ class Encoded:
         fitted: (H', W', 3) uint8 RGB, the encoder's input, or what its windows were cut from.
         dense: (h, w, D) float32, or (R, C, h, w, D) of windows that are merged as pixels.
         tiles: where those windows lie; None without them.
+        carried: the features are those of an earlier picture, moved along.
     """
 
     size: Size
     fitted: Image
     dense: FloatArray
     tiles: Tiles | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Fitted:
-    """A picture of a size, fitted to the encoder; None = as the picture before."""
+class Fitted:
+    """A picture of a size, fitted to the encoder; None = as the picture before.
+
+    Features of the last picture without a motion are moved along to one that has it.
+    """
 
     size: Size
     image: Image | None
+    motion: Motion | None = None
+
+
+_Started = tuple[list[Fitted], Future[FloatArray] | None]
+"""A batch, and its features once they are there; None where nothing of it is encoded."""
 
 
 class ImageEncoder:
@@ -85,7 +99,7 @@ class ImageEncoder:
         self._cell, self._multiple = cell, multiple or cell
         check_short_side(short_side, multiple=self._multiple, cell=cell)
         self.short_side, self.windows, self.batch_size = short_side, windows, batch_size
-        self._backend = backend
+        self._backend, self._at_once = backend, calls_at_once(backend)
 
     def __call__(self, image: Image | str | Path) -> Encoded:
         """Encode one picture: a path, or (H, W, 3) uint8 RGB."""
@@ -101,19 +115,26 @@ class ImageEncoder:
         return cut_tiles(size, window=side, stride=self.windows.stride or side)
 
     def stream(
-        self, images: Iterable[Image | str | Path], *, every: int = 1
+        self,
+        images: Iterable[Image | str | Path],
+        *,
+        every: int = 1,
+        adaptive: float | None = None,
     ) -> Generator[Encoded | None]:
         """Encode pictures as they come, in order; None = the picture is held, as the one before.
 
-        They are read and fitted in one thread and encoded in another, a batch ahead.
+        They are read and fitted in one thread, a batch ahead, and encoded in others, as many at
+        once as the engine works on best.
 
         Args:
             images: paths or (H, W, 3) uint8 RGB arrays.
             every: encode each N-th picture only, if those between have its size.
+            adaptive: level of `Chooser`: encode a picture when there is enough that is new, and
+                move features along to the others; None = encode all.
         """
-        batches = ahead(self._batches(images, every=every))
-        with closing(ahead(self._encode_batches(batches))) as encoded:
-            yield from encoded
+        batches = ahead(self.batches(images, every=every, adaptive=adaptive))
+        with closing(ahead(self._start(batches), depth=max(1, self._at_once - 1))) as started:
+            yield from self._finish(started)
 
     def encode(self, images: Sequence[Image]) -> FloatArray:
         """Encode (H, W, 3) uint8 images of one size, fitted to the encoder.
@@ -149,53 +170,94 @@ class ImageEncoder:
         if isinstance(self.windows, PixelWindows):
             exact = exact_size(size, short_side=self.short_side, cell=self._cell)
             return resize_bilinear(image, exact), size
-        fitted = encoder_size(
+        return resize_image(image, self.fitted_size(size)), size
+
+    def fitted_size(self, size: Size) -> Size:
+        """(H', W') of the encoder's input for a picture (H, W) without windows merged as pixels."""
+        return encoder_size(
             size, short_side=self.short_side, multiple=self._multiple, cell=self._cell
         )
-        return resize_image(image, fitted), size
 
-    def _batches(
-        self, images: Iterable[Image | str | Path], *, every: int
-    ) -> Iterator[list[_Fitted]]:
+    def batches(
+        self,
+        images: Iterable[Any],
+        *,
+        every: int,
+        adaptive: float | None = None,
+        read: Callable[[Any], Any] | None = None,
+        fit: Callable[[Any], tuple[Any, Size]] | None = None,
+    ) -> Iterator[list[Fitted]]:
         """Group consecutive pictures of equal input size; held ones never wait for others.
 
         A picture whose windows are all kept has a batch of its own: they fill it, and memory.
+
+        Args:
+            images: paths or (H, W, 3) uint8 RGB arrays, or what `read` takes.
+            every: encode each N-th picture only, if those between have its size.
+            adaptive: as for `stream`.
+            read: what makes a picture of an item; None = `as_image`.
+            fit: what makes the encoder's input and the size of a picture; None = as for `stream`.
         """
+        read, fit = read or as_image, fit or self._fit
         alone = isinstance(self.windows, PixelWindows) and self.windows.side is not None
         most = 1 if alone else self.batch_size
-        batch: list[_Fitted] = []
+        batch: list[Fitted] = []
         inputs: list[Image] = []  # of the batch
-        size, since = (0, 0), every  # of the last picture that was not held
+        choose = Chooser(every=every, level=adaptive)
         for item in images:
-            image = as_image(item)
-            since += 1
-            if since < every and image.shape[:2] == size:
-                batch.append(_Fitted(size, None))
+            image = read(item)
+            turn = choose(image)
+            if turn is Turn.HOLD:
+                batch.append(Fitted((image.shape[0], image.shape[1]), None))
             else:
-                since = 0
-                fitted, size = self._fit(image)
+                fitted, size = fit(image)
                 if inputs and inputs[0].shape != fitted.shape:
                     yield batch
                     batch, inputs = [], []
-                batch.append(_Fitted(size, fitted))
-                inputs.append(fitted)
+                motion = turn if isinstance(turn, Motion) else None
+                batch.append(Fitted(size, fitted, motion))
+                inputs += [fitted] if motion is None else []
             if len(inputs) in (0, most) or len(batch) >= max(16, 4 * most):
                 yield batch  # now, not at the next image: a camera may be slow
                 batch, inputs = [], []
         if batch:
             yield batch
 
-    def _encode_batches(self, batches: Generator[list[_Fitted]]) -> Iterator[Encoded | None]:
-        with closing(batches):
-            for batch in batches:
-                fitted = [picture.image for picture in batch if picture.image is not None]
-                features = iter(self.encode(fitted)) if fitted else iter(())
-                for picture in batch:
-                    if picture.image is None:
-                        yield None
-                    else:
-                        tiles = self.tiles(picture.image)
-                        yield Encoded(picture.size, picture.image, next(features), tiles)
+    def _start(self, batches: Generator[list[Fitted]]) -> Iterator[_Started]:
+        """Begin to encode batches; the thread that asks for more waits while enough are begun."""
+        pool = ThreadPoolExecutor(self._at_once, "atas-deploy encoder")
+        try:
+            with closing(batches):
+                for batch in batches:
+                    new = [picture.image for picture in batch if picture.motion is None]
+                    fitted = [image for image in new if image is not None]
+                    yield batch, pool.submit(self.encode, fitted) if fitted else None
+        except GeneratorExit:  # nobody wants the rest
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            pool.shutdown()
+
+    def _finish(self, started: Iterable[_Started]) -> Iterator[Encoded | None]:
+        """Wait for batches in order."""
+        key = np.zeros((0,), np.float32)  # features of the last picture without a motion
+        for batch, encoding in started:
+            features = iter(encoding.result() if encoding else ())
+            for picture in batch:
+                if picture.image is None:
+                    yield None
+                    continue
+                if picture.motion is None:
+                    key = next(features)
+                yield self._encoded(picture, picture.image, key)
+
+    def _encoded(self, picture: Fitted, image: Image, key: FloatArray) -> Encoded:
+        """A picture with its features, or with those of the key picture moved along."""
+        tiles, motion = self.tiles(image), picture.motion
+        if motion is None:
+            return Encoded(picture.size, image, key, tiles)
+        moved = carry(key, motion, size=(image.shape[0], image.shape[1]), tiles=tiles)
+        return Encoded(picture.size, image, moved, tiles, carried=True)
 
 
 def as_image(item: Image | str | Path) -> Image:

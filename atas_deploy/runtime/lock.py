@@ -12,14 +12,18 @@ from atas_deploy.runtime.run_files import RunFiles
 
 
 @contextmanager
-def locked(files: RunFiles) -> Iterator[None]:
+def locked(files: RunFiles, *, patience: float = 0) -> Iterator[None]:
     """Hold the lock of a run; the system lets go of it when the process ends, killed or not.
+
+    Args:
+        files: of the run.
+        patience: seconds to wait for another process that holds it.
 
     Raises:
         ConfigError: another process holds it.
         OutputError: the folder or the lock cannot be made.
     """
-    lock = FileLock(files.lock, timeout=0)
+    lock = FileLock(files.lock, timeout=patience)
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from atas_deploy.core.errors import ConfigError
 from atas_deploy.media.shards import Shard
 
+ADAPTIVE_LEVEL = 0.1
+"""What `--adaptive` stands for without a number; docs/commands/segment.md has measurements."""
 FORMATS = ("coco", "polygons", "cvat", "label-studio")
 
 
@@ -22,9 +24,12 @@ class JobOptions:
         formats: of `FORMATS`, made from the label maps at the end.
         every: segment each N-th frame of a video; its masks hold until the next.
         smooth: weight of the past in the features of a video, in [0, 1); 0 = off.
+        adaptive: encode a frame of a video when what is new since the last encoded one exceeds
+            this, in [0, 1), and move its features along to the others; None = encode all.
         start: first second of videos; None = from the beginning.
         end: where to stop, in seconds; None = at the end.
         max_frames: frames read of each video; None = all.
+        decoder: of video files: "cpu", or "nvdec", an NVIDIA GPU's, where it knows the codec.
         encoder: of overlay videos; None = the best H.264 encoder there is.
         crf: quality of overlay videos, 0 (lossless) to 51.
         encoder_preset: speed of the encoder; None = its default.
@@ -44,9 +49,11 @@ class JobOptions:
     formats: tuple[str, ...] = ()
     every: int = 1
     smooth: float = 0.0
+    adaptive: float | None = None
     start: float | None = None
     end: float | None = None
     max_frames: int | None = None
+    decoder: Literal["cpu", "nvdec"] = "cpu"
     encoder: str | None = None
     crf: int = 20
     encoder_preset: str | None = None
@@ -61,6 +68,8 @@ class JobOptions:
             raise ConfigError(f"Got every {self.every} frames; expected 1 or more.")
         if not 0 <= self.smooth < 1:
             raise ConfigError(f"The smoothing is {self.smooth}; expected a number in [0, 1).")
+        if self.adaptive is not None and not 0 <= self.adaptive < 1:
+            raise ConfigError(f"The adaptive level is {self.adaptive}; expected one in [0, 1).")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ConfigError(
                 f"The start, {self.start:g} s, is not before the end, {self.end:g} s; swap them."
@@ -77,6 +86,6 @@ class JobOptions:
 
     def settings(self) -> dict[str, Any]:
         """Those that decide the content of the files, JSON-ready."""
-        beside = {"formats", "shard", "resume", "force"}
+        beside = {"decoder", "formats", "shard", "resume", "force"}
         names = [field.name for field in fields(self) if field.name not in beside]
         return {name: getattr(self, name) for name in names}

@@ -193,7 +193,12 @@ class OutputFolder:
         return classes
 
     def overlay(
-        self, image: Image, result: Segmentation, *, legend: Sequence[int] | None = None
+        self,
+        image: Image,
+        result: Segmentation,
+        *,
+        legend: Sequence[int] | None = None,
+        tinted: Image | None = None,
     ) -> Image:
         """Blend a result over its image (H, W, 3) uint8 RGB, with a legend of some classes.
 
@@ -201,11 +206,13 @@ class OutputFolder:
             image: the picture.
             result: its segmentation.
             legend: class numbers; None = all.
+            tinted: what `blend` makes of them, where that is known.
 
         Returns:
             (H, W, 3) uint8 RGB; side by side with the picture if that was asked for.
         """
-        tinted = blend(image, result.labels, self.palette, opacity=self._options.opacity)
+        if tinted is None:
+            tinted = blend(image, result.labels, self.palette, opacity=self._options.opacity)
         shown = range(1, len(self._names) + 1) if legend is None else legend
         entries = [(self._names[i - 1], tuple(self.palette[i].tolist())) for i in shown]
         named = draw_legend(tinted, entries)

@@ -52,7 +52,7 @@ def _hash(source: str) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
 
 
-def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[DoneSources, Tally]:
+def take_over(files: RunFiles, *, parts: Sequence[RunFiles] = ()) -> tuple[DoneSources, Tally]:
     """Make the journal of a run that goes on out of those that there are.
 
     It keeps the lines of images whose files exist, of videos that were finished, and of recordings
@@ -61,7 +61,7 @@ def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[Done
 
     Args:
         files: of the run that goes on.
-        shards: of shards that become part of it.
+        parts: of shards, and of items of workers, that become part of it.
 
     Returns:
         The sources that are done, and the count of their lines.
@@ -73,7 +73,7 @@ def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[Done
     own = [files.journal, files.run, *(files.folder / name for name in format_files(FORMATS))]
     discard_leftovers(own)
     with atomic_path(files.journal) as part, part.open("wb") as stream:
-        for run in (files, *shards):
+        for run in (files, *parts):
             path = run.last_journal()
             finished = DoneSources.named(_finished(path) if path else iter(()))
             _clear_unfinished(run, finished)
@@ -81,8 +81,8 @@ def take_over(files: RunFiles, *, shards: Sequence[RunFiles] = ()) -> tuple[Done
                 stream.write(encode(row))
                 tally.add(row)
             done |= finished
-    for shard in shards:
-        shard.remove()
+    for run in parts:
+        run.remove()
     tally.resumed = len(done)
     return done, tally
 

@@ -17,6 +17,7 @@ FILE_KEYS = ("labels", "overlay", "npz", "masks")
 _DIGITS = 8  # random ones in the names of `part_path`
 
 _SHARD_FILE = re.compile(r"(?:results|run)\.(\d+-of-\d+)\.jsonl?(?:\.part)?")
+_ITEM_FILE = re.compile(r"(?:results|\.atas-deploy)\.item-([0-9a-f]+-\d+)\.\w+(?:\.part)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,18 @@ class RunFiles:
     Attributes:
         folder: of the results.
         shard: (i, n), one of n processes that share the folder; None = the only one.
+        item: a few sources of a run that several workers share, as "3f9a-12"; None = all. Its
+            worker keeps their lines until the run takes them over.
     """
 
     folder: Path
     shard: Shard | None = None
+    item: str | None = None
 
     @property
     def _part(self) -> str:
+        if self.item is not None:
+            return f".item-{self.item}"
         return "" if self.shard is None else f".{self.shard[0]}-of-{self.shard[1]}"
 
     @property
@@ -60,6 +66,11 @@ class RunFiles:
         """Names the files that are being written; only a killed run leaves it."""
         return self.folder / f".atas-deploy{self._part}.writing"
 
+    @property
+    def tries(self) -> Path:
+        """Grows by a byte with each worker that begins an item."""
+        return self.folder / f".atas-deploy{self._part}.tries"
+
     def names(self, files: Mapping[str, Path]) -> dict[str, str]:
         """Files as a line names them: relative to the folder."""
         return {key: path.relative_to(self.folder).as_posix() for key, path in files.items()}
@@ -79,9 +90,17 @@ class RunFiles:
         shards = sorted(tuple(map(int, numbers.split("-of-"))) for numbers in found)
         return [RunFiles(self.folder, (i, n)) for i, n in shards]
 
+    def items(self) -> list["RunFiles"]:
+        """The files of each item that workers have in the folder, in the order of the inputs."""
+        names = [path.name for path in self.folder.glob("*.item-*")]
+        found = {match[1] for match in map(_ITEM_FILE.fullmatch, names) if match}
+        items = sorted(found, key=lambda item: int(item.rpartition("-")[2]))
+        return [RunFiles(self.folder, item=item) for item in items]
+
     def remove(self) -> None:
         """Remove the record of the run; the pictures stay."""
-        for path in (self.results, self.journal, self.run, self.writing):
+        more = () if self.item is None else (self.tries, self.lock)  # no item comes twice
+        for path in (self.results, self.journal, self.run, self.writing, *more):
             with suppress(OSError):
                 path.unlink()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from atas_deploy.backends.base import Backend
@@ -10,6 +11,10 @@ from atas_deploy.core.bundle import Bundle
 from atas_deploy.core.errors import ConfigError, InputError
 from atas_deploy.core.presets import choose_protocol
 from atas_deploy.core.results import Segmentation
+from atas_deploy.media.video import Frame
+from atas_deploy.runtime.adaptive import check_level
+from atas_deploy.runtime.device.stream import DeviceStream, Tinted
+from atas_deploy.runtime.device.tools import Tint, Tools, open_tools
 from atas_deploy.runtime.encode import Encoded, Image
 from atas_deploy.runtime.encoders import check_engine
 from atas_deploy.runtime.label import label_picture
@@ -146,13 +151,19 @@ class Segmenter(Labeller):
         return list(self.stream(images))
 
     def stream(
-        self, images: Iterable[Image | str | Path], *, every: int = 1, smooth: float = 0.0
+        self,
+        images: Iterable[Image | str | Path],
+        *,
+        every: int = 1,
+        smooth: float = 0.0,
+        adaptive: float | None = None,
     ) -> Generator[Segmentation]:
         """Segment images as they come, in order and in flat memory.
 
         Reading, encoding and labelling overlap: images are read in one thread and encoded in
         another, some batches ahead, while the caller works on a result. `close` waits for the
-        image that is being read.
+        image that is being read. On a GPU all of it but reading is done there; see
+        docs/gpu.md for what is not.
 
         Args:
             images: paths or (H, W, 3) uint8 RGB arrays.
@@ -160,9 +171,14 @@ class Segmenter(Labeller):
                 of the one before, the very same object, if they have its size.
             smooth: weight of the past in an exponential average of the features, in [0, 1); it
                 starts anew at scene cuts.
+            adaptive: encode an image when what is new since the last encoded one, as shares of an
+                image added up over all images since, exceeds this, in [0, 1). The others get its
+                features, moved along with the picture, or, if nothing has changed, the result of
+                the one before, the very same object. See `atas_deploy.runtime.adaptive`. None =
+                every image is encoded.
 
         Raises:
-            ConfigError: `every` or `smooth` is out of range.
+            ConfigError: `every`, `smooth` or `adaptive` is out of range.
             InputError: an item is not a readable path or an (H, W, 3) uint8 array.
             BackendError: the engine fails.
         """
@@ -174,12 +190,67 @@ class Segmenter(Labeller):
                 f"Got a single {type(images).__name__}; give a list or another iterable of images, "
                 "or call the segmenter itself with one image."
             )
-        return self._stream(images, every=every, smoother=Smoother(smooth))
+        check_level(adaptive)
+        smoother = Smoother(smooth)
+        if (gpu := self._on_gpu(smooth=smooth, adaptive=adaptive)) is not None:
+            return gpu.results(images, every=every)
+        return self._stream(images, every=every, smoother=smoother, adaptive=adaptive)
+
+    def tinted_stream(
+        self,
+        frames: Iterable[Frame],
+        *,
+        tint: Tint | None,
+        every: int = 1,
+        smooth: float = 0.0,
+        adaptive: float | None = None,
+    ) -> Generator[Tinted]:
+        """As `stream`, for frames of a video, each result with its overlay if the GPU made one."""
+        if (gpu := self._on_gpu(smooth=smooth, adaptive=adaptive, tint=tint)) is not None:
+            yield from gpu.tinted((frame.planes or frame.image for frame in frames), every=every)
+            return
+        images = (frame.image for frame in frames)
+        results = self.stream(images, every=every, smooth=smooth, adaptive=adaptive)
+        with closing(results):
+            for result in results:
+                yield result, None
+
+    def _on_gpu(
+        self, *, smooth: float, adaptive: float | None, tint: Tint | None = None
+    ) -> DeviceStream | None:
+        """The way on the GPU, if the backend is there and it does all that is asked for."""
+        protocol, manifest = self.protocol, self.bundle.manifest
+        beyond = protocol.denoise or protocol.refine != "none" or self.probability or smooth
+        if self._gpu is None or beyond or self.encoder.windows is not None or adaptive is not None:
+            return None
+        return DeviceStream(
+            self._gpu,
+            self.encoder,
+            width=manifest.embed_dim,
+            cell=manifest.cell,
+            words=lambda: self._words,
+            threshold=protocol.threshold,
+            tint=tint,
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the engine is on a GPU, which then takes pictures from their upload on."""
+        return self._gpu is not None
+
+    @cached_property
+    def _gpu(self) -> Tools | None:
+        return open_tools(self.backend)
 
     def _stream(
-        self, images: Iterable[Image | str | Path], *, every: int, smoother: Smoother
+        self,
+        images: Iterable[Image | str | Path],
+        *,
+        every: int,
+        smoother: Smoother,
+        adaptive: float | None,
     ) -> Generator[Segmentation]:
-        with closing(self.encoder.stream(images, every=every)) as pictures:
+        with closing(self.encoder.stream(images, every=every, adaptive=adaptive)) as pictures:
             for picture in pictures:
                 if picture is not None:
                     smoothed = smoother(picture.dense)
@@ -209,4 +280,5 @@ class Segmenter(Labeller):
         protocol = settle(self.protocol, threshold=threshold, denoise=denoise, refine=refine)
         found = label_picture(picture, words, protocol, probability=self.probability)
         probability = found.probability if self.probability else None
-        return Segmentation(found.labels, words.vocabulary.names, found.scores, probability)
+        names = words.vocabulary.names
+        return Segmentation(found.labels, names, found.scores, probability, picture.carried)

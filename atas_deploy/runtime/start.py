@@ -48,11 +48,15 @@ def begin(record: RunRecord, options: JobOptions, locks: ExitStack) -> Start:
     shards = [] if files.shard else files.shards()
     for shard in shards:
         locks.enter_context(locked(shard))
+    items = [] if files.shard else files.items()
+    for item in items:
+        with locked(item):  # a worker of a run that was killed may not be gone yet
+            pass
     _refuse_mixture(files, force=options.force)
     _refuse_overwrite(files, options)
     if options.resume:
-        return _resume(record, shards)
-    _replace((files, *shards))
+        return _resume(record, shards, items)
+    _replace((files, *shards, *items))
     return _fresh(record)
 
 
@@ -76,7 +80,7 @@ def _fresh(record: RunRecord) -> Start:
     return Start(DoneSources.named(iter(())), tally)
 
 
-def _resume(record: RunRecord, shards: list[RunFiles]) -> Start:
+def _resume(record: RunRecord, shards: list[RunFiles], items: list[RunFiles]) -> Start:
     earlier = [run for run in (record.files, *shards) if run.exists()]
     told = [check_same(record.settings, run) for run in earlier]
     if not earlier:
@@ -85,7 +89,7 @@ def _resume(record: RunRecord, shards: list[RunFiles]) -> Start:
     # they may not match the journal any more; while run.json still names them, as a kill may come
     _remove_formats(record.files, format_files([which for run in told for which in _made(run)]))
     record.write(Tally())  # before shards are removed: a journal always has its settings beside it
-    done, tally = take_over(record.files, shards=shards)
+    done, tally = take_over(record.files, parts=[*shards, *items])
     return Start(done, tally)
 
 

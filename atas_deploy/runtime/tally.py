@@ -15,6 +15,7 @@ class Tally:
         images: segmented.
         videos: segmented to their end.
         frames: of videos, the held and those of broken videos included.
+        encoded: those of them that the encoder saw: neither held nor with features carried along.
         failed: sources that could not be read or written to their end.
         failures: the first 100 of them: source and error.
         resumed: sources that an earlier run had done.
@@ -24,6 +25,7 @@ class Tally:
     images: int = 0
     videos: int = 0
     frames: int = 0
+    encoded: int = 0
     failed: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
     resumed: int = 0
@@ -49,6 +51,7 @@ class Tally:
             self.images += 1
         elif kind == "frame":
             self.frames += 1
+            self.encoded += not (row.get("held") or row.get("carried"))
         self.empty += row.get("classes") == []
         for entry in row.get("classes", ()):
             i = entry["id"]
@@ -57,7 +60,7 @@ class Tally:
 
     def counts(self) -> dict[str, int]:
         """The numbers, JSON-ready."""
-        names = ("images", "videos", "frames", "failed", "resumed")
+        names = ("images", "videos", "frames", "encoded", "failed", "resumed")
         return {name: getattr(self, name) for name in names}
 
     def classes(self, names: tuple[str, ...]) -> list[dict[str, Any]]:

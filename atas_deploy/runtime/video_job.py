@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atas_deploy.backends.gpu import gpu_index
 from atas_deploy.core.errors import ConfigError, InputError, OutputError
 from atas_deploy.core.results import Segmentation
 from atas_deploy.media.sources import Source
 from atas_deploy.media.video import Frame, MaskLines, MaskSequence, VideoReader, VideoWriter
+from atas_deploy.runtime.device.tools import Tint
 from atas_deploy.runtime.stops import STOPS
 from atas_deploy.runtime.work import Work
 
@@ -24,14 +26,19 @@ def segment_video(work: Work, source: Source) -> None:
 
     Raises:
         OutputError: nothing more can be written, as when the disk is full.
-        BackendError: the engine fails.
+        BackendError: the engine fails, or the GPU that should decode does not.
         KeyboardInterrupt, SystemExit: the run was stopped; the frames before it are kept.
     """
     options = work.options
     try:
         work.folder.check_room(source, force=work.force)
         with VideoReader(
-            source.location, start=options.start, end=options.end, max_frames=options.max_frames
+            source.location,
+            start=options.start,
+            end=options.end,
+            max_frames=options.max_frames,
+            gpu=_decoding_gpu(work),
+            planes=work.segmenter.on_gpu,
         ) as reader:
             work.progress.begin(source.name, total=reader.frame_count, unit="frame")
             if options.formats and options.masks != "png":
@@ -43,6 +50,14 @@ def segment_video(work: Work, source: Source) -> None:
         if isinstance(stop, STOPS):
             raise stop
     work.progress.end()
+
+
+def _decoding_gpu(work: Work) -> int | None:
+    """The number of the GPU that decodes: the engine's, or the first one; None = none does."""
+    if work.options.decoder == "cpu":
+        return None
+    device = work.segmenter.backend.device
+    return 0 if device == "cpu" else gpu_index(device)
 
 
 class _Video:
@@ -102,36 +117,50 @@ class _Video:
 
     def _segment(self) -> None:
         work, options = self._work, self._work.options
-        results = work.segmenter.stream(self._images(), every=options.every, smooth=options.smooth)
+        tint = Tint(work.folder.palette, options.opacity) if self._overlay else None
+        results = work.segmenter.tinted_stream(
+            self._frames_read(),
+            tint=tint,
+            every=options.every,
+            smooth=options.smooth,
+            adaptive=options.adaptive,
+        )
         with closing(results):  # its threads end before the reader
-            for result in results:
+            for result, tinted in results:
                 with work.stops.hold():
-                    self._write(self._pending.popleft(), result)
+                    self._write(self._pending.popleft(), result, tinted)
                 work.progress.advance()
 
-    def _images(self) -> Iterator[Image]:
+    def _frames_read(self) -> Iterator[Frame]:
         """Yield the frames; damage ends them quietly: those so far make a valid video."""
         try:
             for frame in self._reader:
                 self._pending.append(frame)
-                yield frame.image
+                yield frame
         except InputError as exc:
             self._broken = exc
 
-    def _write(self, frame: Frame, result: Segmentation) -> None:
+    def _write(self, frame: Frame, result: Segmentation, tinted: Image | None) -> None:
         held = result is self._last
         row = {"source": self._name, "kind": "frame", "frame": frame.index}
         row["time"] = round(frame.time, 6)
         if held:
             row["held"] = True
         else:
+            row |= {"carried": True} if result.carried else {}
             self._last, self._classes = result, result.summary()
         if self._overlay is not None:
-            self._overlay.write(self._work.folder.overlay(frame.image, result), frame)
+            self._overlay.write(self._draw(frame, result, tinted), frame)
         if self._masks is not None and not held:
             row |= self._write_mask(self._masks, frame, result)
         self._work.journal.write(row | {"classes": self._classes})
         self._frames += 1
+
+    def _draw(self, frame: Frame, result: Segmentation, tinted: Image | None) -> Image:
+        """The overlay of a frame, which needs the frame's own image only where it shows."""
+        beside = self._work.options.view == "side"
+        image = frame.image if tinted is None or beside else tinted
+        return self._work.folder.overlay(image, result, tinted=tinted)
 
     def _write_mask(
         self, masks: MaskSequence | MaskLines, frame: Frame, result: Segmentation

@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
+
+from atas_deploy.media.shards import in_shard
 
 Segment = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -38,8 +42,52 @@ def test_two_shards_make_the_whole(
         "results.jsonl", "run.json", "coco.json", "coco_results.json",
     }  # fmt: skip
     counts = json.loads((out / "run.json").read_text())["counts"]
-    assert counts == {"images": 12, "videos": 1, "frames": 5, "failed": 1, "resumed": 13}
+    assert counts == {
+        "images": 12, "videos": 1, "frames": 5, "encoded": 5, "failed": 1, "resumed": 13,
+    }  # fmt: skip
     assert len(json.loads((out / "coco.json").read_text())["images"]) == 12
+
+
+def test_a_killed_shard_loses_nothing(
+    tmp_path: Path,
+    segment: Segment,
+    start_segment: Start,
+    photos: Photos,
+    clip: Callable[..., Path],
+    results: Callable[[Path], dict[str, bytes]],
+    lines: Callable[[Path], list[dict[str, Any]]],
+) -> None:
+    """Of three at once one is killed in its video: resumed and joined, all is as undivided.
+
+    Every source is done once: the other shards finish while the folder holds half of a video, and
+    joining does nothing again.
+    """
+    folder, out = photos(tmp_path / "in", 18), tmp_path / "out"
+    clip(folder / "long.mp4", 300)
+    clip(folder / "short.mp4")
+    options = (folder, "--save-masks", "png", "--save", "npz")
+    assert segment(*options, "--out", tmp_path / "whole").exit_code == 0
+    i = next(i for i in (1, 2, 3) if in_shard("long", (i, 3)))
+    shards = [(*options, "--out", out, "--shard", f"{j}/3") for j in (1, 2, 3)]
+    running = [start_segment(*shard) for shard in shards]
+    killed = running.pop(i - 1)
+    while len([*out.glob("long.masks.*.part/*.png")]) < 5:
+        assert killed.poll() is None
+        time.sleep(0.002)
+    killed.kill()
+    killed.wait()
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert (out / f"results.{i}-of-3.jsonl.part").exists()
+    assert segment(*shards[i - 1], "--resume").exit_code == 0
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    joined = segment(*options, "--out", out, "--resume")
+    assert joined.exit_code == 0, joined.output
+    assert "20 of them before" in joined.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == written
+    assert results(out) == results(tmp_path / "whole")
+    sources = [row["source"] for row in lines(out) if row["kind"] != "frame"]
+    assert len(sources) == len(set(sources)) == 20
+    assert not [*out.rglob("*.part"), *out.rglob("*.writing")]
 
 
 def test_shards_resume(tmp_path: Path, segment: Segment, photos: Photos) -> None:

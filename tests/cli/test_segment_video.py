@@ -11,6 +11,8 @@ from click.testing import Result
 from PIL import Image
 from pycocotools import mask as rle
 
+from atas_deploy.backends.trt.cards import find_card
+
 Segment = Callable[..., Result]
 Clip = Callable[..., Path]
 Lines = Callable[[Path], list[dict[str, Any]]]
@@ -122,3 +124,14 @@ def test_order_of_the_inputs(
     assert segment(*inputs, "--out", tmp_path / "out").exit_code == 0
     kinds = [row["kind"] for row in lines(tmp_path / "out")]
     assert kinds == ["image", *["frame"] * 5, "video", "image"]
+
+
+def test_a_gpu_that_should_decode_is_missing(tmp_path: Path, segment: Segment, clip: Clip) -> None:
+    """One sentence with the option that helps; nothing is decoded on the CPU instead."""
+    if find_card(0) is not None:
+        pytest.skip("there is a GPU here")
+    video = clip(tmp_path / "clip.mp4")
+    result = segment(video, "--out", tmp_path / "out", "--decoder", "nvdec")
+    assert result.exit_code == 1
+    assert "--decoder cpu" in result.output
+    assert not (tmp_path / "out" / "clip.overlay.mp4").exists()

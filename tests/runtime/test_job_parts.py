@@ -72,10 +72,13 @@ def test_counts() -> None:
     area = [{"id": 2, "area": 0.5}]
     tally.add({"source": "a", "kind": "image", "classes": area})
     tally.add({"source": "v", "kind": "frame", "classes": []})
+    tally.add({"source": "v", "kind": "frame", "held": True, "classes": []})
+    tally.add({"source": "v", "kind": "frame", "carried": True, "classes": area})
     tally.add({"source": "v", "kind": "video", "complete": True})
     for i in range(101):
         tally.add({"source": str(i), "kind": "video", "complete": False, "error": "cut off"})
-    assert tally.counts() == {"images": 1, "videos": 1, "frames": 1, "failed": 101, "resumed": 0}
+    counts = {"images": 1, "videos": 1, "frames": 3, "encoded": 1, "failed": 101, "resumed": 0}
+    assert tally.counts() == counts
     assert tally.failures[-1] == {"source": "99", "error": "cut off"}
     assert tally.inputs == 103
     assert [entry["mean_area"] for entry in tally.classes(("sky", "tree"))] == [0, 0.25]

@@ -91,7 +91,7 @@ def test_shards_become_one(tmp_path: Path) -> None:
     write(shards[0], [image("a"), *video("b")], killed=False)
     write(shards[1], [image("c")])
     write(whole, [image("a"), *video("b")])  # as a kill leaves it
-    _, tally = take_over(whole, shards=shards)
+    _, tally = take_over(whole, parts=shards)
     assert list(read_rows(whole.journal)) == [image("a"), *video("b"), image("c")]
     assert (tally.images, tally.videos, tally.resumed) == (2, 1, 3)
     assert RunFiles(tmp_path).shards() == []
