@@ -82,7 +82,7 @@ def main() -> None:
 
 def prepare(name: str, folder: Path) -> None:
     """Write the photo, and export a seeded model in a process that takes its memory with it."""
-    from segment_cpu import sample_photo
+    from flat_memory import sample_photo
 
     np.save(folder / "photo.npy", sample_photo(SIZE))
     order = (

@@ -1,6 +1,11 @@
-"""open_clip models with seeded weights, for measurements that need no real ones."""
+"""open_clip models with seeded weights, for measurements that need no real ones.
 
+python benchmarks/seeded.py ViT-B-16 runs/b16       # a bundle of one
+"""
+
+import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,17 @@ from open_clip.tokenizer import default_bpe
 from torch import nn
 
 from atas_deploy.clip.model import ClipModel, build_model, with_preprocessing
+from atas_deploy.export.bundle import export_bundle
+
+
+def main() -> None:
+    """Export a model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("architecture", help="open_clip's name")
+    parser.add_argument("out", type=Path, help="the bundle's folder")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        export_bundle(seeded_model(args.architecture, Path(folder)), args.out)
 
 
 def seeded_model(architecture: str, folder: Path, *, seed: int = 0) -> ClipModel:
@@ -75,3 +91,7 @@ def made_up_tokenizer(folder: Path) -> Path:
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+if __name__ == "__main__":
+    main()

@@ -202,7 +202,7 @@ def compare(args: argparse.Namespace, work: Work) -> dict[str, Any]:
 
 def draw_pictures(folder: Path, count: int) -> None:
     """Seeded pictures as files: parts of the sample photo with some grain."""
-    from segment_cpu import sample_photo
+    from flat_memory import sample_photo
 
     folder.mkdir()
     photo, rng = sample_photo((2 * PICTURE[0], 2 * PICTURE[1])), np.random.default_rng(0)

@@ -35,6 +35,7 @@ def test_contents(wheel: Path) -> None:
     for name in (
         "training/contrastive.py",
         "export/to_onnx.py",
+        "backends/kernels/masks.cu",
         "bundles/atas-tiny/manifest.json",
         "bundles/atas-tiny/MODEL_CARD.md",
         "runtime/visual/page.css",

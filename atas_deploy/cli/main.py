@@ -52,6 +52,7 @@ COMMANDS = {
     "visualize": ("atas_deploy.cli.visualize", "Show what the features of a picture know."),
     "export": ("atas_deploy.cli.export", "Export a model to a verified bundle."),
     "engine": ("atas_deploy.cli.engine", "Build a TensorRT engine for a bundle."),
+    "bench": ("atas_deploy.cli.bench", "Measure speed and memory, stage by stage."),
     "verify": ("atas_deploy.cli.verify", "Check a bundle, and an engine against PyTorch."),
     "train": ("atas_deploy.cli.train", "Train a model."),
     "classes": ("atas_deploy.cli.classes", "List class lists, or show the classes of one."),
