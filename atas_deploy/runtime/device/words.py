@@ -72,7 +72,8 @@ class DeviceWords:
         self._staging.copied.synchronize()  # the words before are there
         self._staging.host[:] = 0
         start = 0
-        values = queries, query_class, np.array([len(query_class)])
+        count = np.array([len(query_class)])
+        values: tuple[npt.NDArray[Any], ...] = (queries, query_class, count)
         for array, value in zip(self._arrays, values, strict=True):
             place = self._staging.host[start : start + array.nbytes].view(array.dtype)
             place = place.reshape(array.shape)
