@@ -186,9 +186,13 @@ def _load_images(bundle: Bundle, device: str, threads: int, stream: int | None =
 
 
 def _graph(bundle: Bundle, device: str) -> Path:
-    """The image encoder, on the CPU with fused attention where the bundle has it so."""
-    fused = bundle.path / CPU_ENCODER
-    return fused if device == "cpu" and fused.exists() else bundle.path / IMAGE_ENCODER
+    """The image encoder, on the CPU with fused attention where the bundle has it so.
+
+    One that the manifest does not list is of another bundle; while one is written, none is listed.
+    """
+    fused, listed = bundle.path / CPU_ENCODER, bundle.manifest.files
+    ours = fused.exists() and (CPU_ENCODER in listed or not listed)
+    return fused if device == "cpu" and ours else bundle.path / IMAGE_ENCODER
 
 
 def _has_cupy(device: str) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from atas_deploy.core.geometry import Size
 
 _HEIGHTS = {"720p": (720, 1280), "1080p": (1080, 1920), "2160p": (2160, 3840)}
+_LEAST, _MOST = 16, 8192  # pixels of a side of the frames that are made
 _TARGET = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 _DASH = Path("-")
 
@@ -22,15 +23,16 @@ def parse_size(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) ->
     """Heights and widths of "720p", "1080p", "2160p" or "HxW".
 
     Raises:
-        BadParameter: one is no size, or too small for a video.
+        BadParameter: one is no size, or too small or too large for a video.
     """
     sizes = []
     for text in texts:
         match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
         size = (int(match[1]), int(match[2])) if match else _HEIGHTS.get(text, (0, 0))
-        if min(size) < 16:
+        if min(size) < _LEAST or max(size) > _MOST:
             raise click.BadParameter(
-                f"{text!r} is no size; write {', '.join(_HEIGHTS)} or HxW, at least 16x16."
+                f"{text!r} is no size; write {', '.join(_HEIGHTS)} or HxW, at least "
+                f"{_LEAST}x{_LEAST} and at most {_MOST}x{_MOST}."
             )
         sizes.append(size)
     return sizes

@@ -215,9 +215,10 @@ class Bundle:
             size = file.stat().st_size if file.is_file() else None
             if name not in records or size != records[name].size:
                 expected = f"{records[name].size} bytes" if name in records else "a record of it"
+                found = "is missing" if size is None else f"has {size} bytes"
                 raise BundleError(
-                    f"The bundle {self.path} is damaged: {name} has {size or 'no'} bytes, expected "
-                    f"{expected}; export or install it again."
+                    f"The bundle {self.path} is damaged: {name} {found}, expected {expected}; "
+                    "export or install it again."
                 )
 
     def verify(self, *names: str) -> None:

@@ -84,6 +84,7 @@ def test_an_engine_that_is_missing_is_an_error_row() -> None:
     [
         (("--size", "big"), "'big' is no size; write 720p"),
         (("--size", "8x900"), "at least 16x16"),
+        (("--size", "99999x99999"), "at most 8192x8192"),
         (("--video", "a.mp4", "--size", "720p"), "leave out it or --video"),
         (("--json", "-", "--markdown", "-"), "cannot both be printed"),
         (("--words", "1204"), "expected 2 to 1203"),

@@ -1,7 +1,9 @@
 """Attention as one operator, for ONNX Runtime on the CPU."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,14 @@ import torch
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.clip.model import ClipModel
 from atas_deploy.clip.pixels import ImageGraph
-from atas_deploy.core.bundle import CPU_ENCODER, EMBEDDED, IMAGE_DATA, IMAGE_ENCODER, Bundle
+from atas_deploy.core.bundle import (
+    CPU_ENCODER,
+    EMBEDDED,
+    IMAGE_DATA,
+    IMAGE_ENCODER,
+    MANIFEST,
+    Bundle,
+)
 from atas_deploy.core.errors import ParityError
 from atas_deploy.export import bundle as exporter
 from atas_deploy.export.bundle import export_bundle
@@ -83,6 +92,20 @@ def test_the_cpu_runs_it(bundle: Bundle, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
     got, expected = (
         OrtBackend(b).encode_images(images).dense for b in (bundle, Bundle(older, bundle.manifest))
+    )
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+def test_a_graph_that_the_manifest_does_not_list_is_not_run(bundle: Bundle, tmp_path: Path) -> None:
+    """A bundle of an earlier release, copied over one that had such a graph, runs its own."""
+    older = tmp_path / "older"
+    shutil.copytree(bundle.path, older)
+    files = {n: r for n, r in bundle.manifest.files.items() if n != CPU_ENCODER}
+    (older / MANIFEST).write_text(replace(bundle.manifest, files=files).to_json())
+    (older / CPU_ENCODER).write_bytes(b"of another model")
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
+    got, expected = (
+        OrtBackend(b).encode_images(images).dense for b in (Bundle.open(older), bundle)
     )
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 

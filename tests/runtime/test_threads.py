@@ -28,3 +28,15 @@ def test_an_error_puts_threads_back() -> None:
     with pytest.raises(ValueError, match="stop"), one_thread_each():
         raise ValueError("stop")
     assert (cv2.getNumThreads(), blas_threads()) == before
+
+
+def test_jobs_that_overlap_put_threads_back_at_the_last_end() -> None:
+    """The second job must not remember what the first one has set."""
+    before = cv2.getNumThreads(), blas_threads()
+    first, second = one_thread_each(), one_thread_each()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (cv2.getNumThreads(), blas_threads()) == (1, {1})
+    second.__exit__(None, None, None)
+    assert (cv2.getNumThreads(), blas_threads()) == before
