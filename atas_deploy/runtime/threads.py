@@ -19,7 +19,7 @@ def one_thread_each() -> Iterator[None]:
 
     This holds for the whole process, from the first of several jobs until the last one ends.
     """
-    global _jobs  # noqa: PLW0603
+    global _jobs
     with _lock:
         if not _jobs:
             _before.callback(cv2.setNumThreads, cv2.getNumThreads())
