@@ -35,9 +35,11 @@ def blend(
         (H, W, 3) uint8 RGB, a new array.
     """
     classes = _without_void(labels, num_classes=len(palette) - 1)
-    blended = cv2.addWeighted(image, 1 - opacity, _paint(classes, palette), opacity, 0)
+    blended = _paint(classes, palette)
+    cv2.addWeighted(image, 1 - opacity, blended, opacity, 0, dst=blended)
     cv2.copyTo(image, (classes == 0).view(np.uint8), blended)
-    return _lighten(blended, _outlines(classes))
+    _lighten(blended, _outlines(classes))
+    return blended
 
 
 def side_by_side(
@@ -79,7 +81,8 @@ def _without_void(labels: npt.NDArray[np.integer], *, num_classes: int) -> npt.N
     """Return the labels in a type that OpenCV has, with void as background."""
     dtype = np.uint8 if num_classes <= MAX_CLASSES_8_BIT else np.uint16
     classes: npt.NDArray[np.integer] = labels.astype(dtype, copy=False)
-    return np.where(classes == void_label(num_classes), dtype(0), classes)
+    void = classes == void_label(num_classes)
+    return np.where(void, dtype(0), classes) if void.any() else classes
 
 
 def _outlines(classes: MatLike) -> MatLike:
@@ -90,8 +93,9 @@ def _outlines(classes: MatLike) -> MatLike:
     return cv2.blur(changes, (width + 1, width + 1))
 
 
-def _lighten(image: MatLike, share: MatLike) -> npt.NDArray[np.uint8]:
-    """Mix white into an image: (H, W) uint8 shares, where 255 means as much as an outline has."""
+def _lighten(image: npt.NDArray[np.uint8], share: MatLike) -> None:
+    """Mix white into an image, in place: (H, W) uint8 shares, 255 is as much as an outline has."""
     keep = cv2.convertScaleAbs(share, alpha=-_OUTLINE, beta=255)
-    dark = cv2.multiply(cv2.bitwise_not(image), cv2.merge([keep] * 3), scale=1 / 255)
-    return np.asarray(cv2.bitwise_not(dark), np.uint8)
+    cv2.bitwise_not(image, dst=image)
+    cv2.multiply(image, cv2.merge([keep] * 3), dst=image, scale=1 / 255)
+    cv2.bitwise_not(image, dst=image)
