@@ -75,10 +75,10 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Three turns of each contender."""
+    """Two turns of each contender."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
+        for _ in range(2):
             for name in CONTENDERS:
                 options = ["--model", args.model, "--size", args.size, "--runs", str(args.runs)]
                 command = [sys.executable, __file__, *options, "--contender", name]

@@ -114,6 +114,12 @@ def calls_at_once(backend: Backend) -> int:
     return int(getattr(backend, "calls_at_once", 1))
 
 
+def release_texts(backend: Backend) -> None:
+    """Free what a backend needs for new words only, if it can; they load it again."""
+    if release := getattr(backend, "release_texts", None):
+        release()
+
+
 def check_images(images: npt.NDArray[np.uint8], *, multiple: int) -> None:
     """Refuse a batch that a graph would silently crop or fail on.
 

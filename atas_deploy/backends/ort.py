@@ -28,6 +28,7 @@ from atas_deploy.backends.ort_threads import thread_count
 from atas_deploy.core.bundle import CPU_ENCODER, IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import ConfigError
 
+_SMALL = 2**26  # bytes of weights of which a process may hold two copies, for two pictures at once
 _SMALLER = "use a smaller --short-side or --batch-size if memory ran out"
 
 
@@ -58,6 +59,10 @@ class OrtTextEncoder:
         with translated(f"encode texts of shape {tokens.shape}", cure="use fewer or shorter words"):
             features: npt.NDArray[np.float32] = self._session.run(["text"], {"tokens": tokens})[0]
         return features
+
+    def release(self) -> None:
+        """Free the graph; the next words load it again."""
+        self.__dict__.pop("_session", None)
 
     @cached_property
     def _session(self) -> Any:
@@ -158,6 +163,10 @@ class OrtBackend:
         """Encode (N, L) int64 tokens to (N, D) float32, L2-normalised."""
         return self._texts.encode_texts(tokens)
 
+    def release_texts(self) -> None:
+        """Free what only new words need; they load it again."""
+        self._texts.release()
+
     @cached_property
     def _cuda(self) -> CudaImages:
         manifest = self._bundle.manifest
@@ -166,7 +175,10 @@ class OrtBackend:
         return CudaImages(driver, load, cell=manifest.cell, width=manifest.embed_dim)
 
     def _host(self) -> HostImages:
-        calls = 2 if self.device == "cpu" and self._threads > 1 else 1
+        files = self._bundle.path.glob(f"{IMAGE_ENCODER}*")
+        size = sum(path.stat().st_size for path in files)
+        shared = self.device == "cpu" and self._threads > 1 and size <= _SMALL
+        calls = 2 if shared else 1
         load = partial(_load_images, self._bundle, self.device)
         return HostImages(load, threads=self._threads, calls=calls)
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
+from atas_deploy.backends.base import release_texts
 from atas_deploy.media.sources import Found, Source
 from atas_deploy.runtime.derived import write_formats
 from atas_deploy.runtime.image_job import segment_images
@@ -73,6 +74,7 @@ class SegmentJob:
             OutputError: nothing more can be written, as when the disk is full.
             BackendError: the engine fails.
         """
+        release_texts(self._segmenter.backend)
         with one_thread_each(), Stops() as stops, ExitStack() as stack:
             with stops.hold():
                 start = begin(self._record, self._options, stack)

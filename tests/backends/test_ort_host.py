@@ -7,8 +7,10 @@ from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
+import pytest
 
-from atas_deploy.backends.base import calls_at_once
+from atas_deploy.backends import ort
+from atas_deploy.backends.base import calls_at_once, release_texts
 from atas_deploy.backends.ort import OrtBackend
 from atas_deploy.backends.ort_host import HostImages
 from atas_deploy.models import open_model
@@ -88,3 +90,21 @@ def test_a_backend_that_is_let_go_is_freed_at_once() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_text_graphs_can_be_let_go() -> None:
+    """After `release_texts` new words load the graph again, and get the same features."""
+    backend = OrtBackend(open_model("atas-tiny"), threads=1)
+    tokens = np.ones((2, 5), np.int64)
+    before = backend.encode_texts(tokens)
+    gone = weakref.ref(backend._texts._session)
+    release_texts(backend)
+    gc.collect()
+    assert gone() is None
+    np.testing.assert_array_equal(backend.encode_texts(tokens), before)
+
+
+def test_large_weights_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second session would hold all weights again: large models take one picture at a time."""
+    monkeypatch.setattr(ort, "_SMALL", 1_000_000)
+    assert calls_at_once(OrtBackend(open_model("atas-tiny"), threads=2)) == 1
