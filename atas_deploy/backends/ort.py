@@ -27,6 +27,7 @@ from atas_deploy.backends.ort_session import (
 from atas_deploy.backends.ort_threads import thread_count
 from atas_deploy.core.bundle import CPU_ENCODER, IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from atas_deploy.core.errors import ConfigError
+from atas_deploy.core.memory import return_freed
 
 _SMALL = 2**26  # bytes of weights of which a process may hold two copies, for two pictures at once
 _SMALLER = "use a smaller --short-side or --batch-size if memory ran out"
@@ -62,7 +63,8 @@ class OrtTextEncoder:
 
     def release(self) -> None:
         """Free the graph; the next words load it again."""
-        self.__dict__.pop("_session", None)
+        if self.__dict__.pop("_session", None) is not None:
+            return_freed()
 
     @cached_property
     def _session(self) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.intp]
-_BLOCK = 8  # pixels along a block's side, at most
+_BLOCK = 10  # pixels along a block's side, at most; the fastest at 720p and 1080p
 
 
 @dataclass(frozen=True, slots=True, eq=False)

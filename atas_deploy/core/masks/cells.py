@@ -10,6 +10,7 @@ behind it everywhere in the cell and cannot win. The same holds in any rectangle
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeVar
 
 import numpy as np
@@ -54,7 +55,7 @@ def label_cells(
     """Give every pixel in some rows of cells the value of its winning query.
 
     1. One winner at all four corners of a cell wins everywhere in it: fill.
-    2. Else few queries can win. The cell is cut into blocks of up to 8 x 8 pixels, and the same
+    2. Else few queries can win. The cell is cut into blocks of up to 10 x 10 pixels, and the same
        argument settles the blocks whose corner pixels have one winner.
     3. In the blocks that remain the few queries are compared pixel by pixel.
 
@@ -82,7 +83,7 @@ def label_cells(
 
     fy, fx = _ends(rows)[first + row], _ends(columns)[column]
     ends_y, ends_x = (f.reshape(len(row), 2 * f.shape[1]) for f in (fy, fx))
-    pairs = sample_winners(contest, ends_y, ends_x)
+    pairs = sample_winners(contest, ends_y, ends_x, np.arange(len(contest.query), dtype=np.int32))
     pairs = pairs.reshape(len(row), rows.blocks, 2, columns.blocks, 2).transpose(0, 1, 3, 2, 4)
     pairs = pairs.reshape(*pairs.shape[:3], 4)
     blocks[row, :, column, :] = values[contest.query][pairs[..., 0]]
@@ -97,8 +98,10 @@ def label_cells(
     cell, part_y, part_x = cell[few.cell], part_y[few.cell], part_x[few.cell]
     y = _pixels(rows, first + row[cell], part_y)
     x = _pixels(columns, column[cell], part_x)
-    inside = sample_winners(few, rows.fraction[y], columns.fraction[x])
-    out[y[:, :, None] - top, x[:, None, :]] = values[few.query][inside]
+    place = ((y - top) * out.shape[1])[:, :, None] + x[:, None, :]
+    out.reshape(-1)[place] = sample_winners(
+        few, rows.fraction[y], columns.fraction[x], values[few.query]
+    )
     return out
 
 
@@ -116,10 +119,8 @@ def find_contest(nodes: FloatArray, corners: IntArray, winners: IntArray) -> Con
         winners: (M, 4) the query with the largest logit at each corner.
     """
     pivots = [nodes[corners, winner[:, None]].T for winner in winners.T]
-    floor = np.max([pivot.min(axis=0) for pivot in pivots], axis=0)
-    highest = nodes[corners[:, 0]]
-    for corner in (1, 2, 3):
-        np.maximum(highest, nodes[corners[:, corner]], out=highest)
+    floor = reduce(np.maximum, (reduce(np.minimum, pivot) for pivot in pivots))
+    highest = reduce(np.maximum, (nodes[corner] for corner in corners.T))
     cell, query = np.nonzero(highest >= floor[:, None])
     values = nodes[corners.T[:, cell], query]
     kept = _unbeaten(values, pivots, np.bincount(cell, minlength=len(corners)))
@@ -143,38 +144,51 @@ def narrow_contest(
         fx: (M', 2) places of its left and its right edge.
     """
     count = contest.count[parent]
-    rectangle = np.repeat(np.arange(len(parent)), count)
-    rank = np.arange(len(rectangle)) - np.repeat(np.cumsum(count) - count, count)
-    pair = contest.start[parent][rectangle] + rank
-    values = _at_corners(contest.corners[:, pair], fy[rectangle], fx[rectangle])
+    start = np.cumsum(count) - count
+    pair = np.arange(count.sum()) + np.repeat(contest.start[parent] - start, count)
+    values = _at_corners(contest.corners[:, pair], *(np.repeat(f, count, axis=0) for f in (fy, fx)))
     pivots = [_at_corners(contest.corners[:, winner], fy, fx) for winner in winners.T]
-    kept = _unbeaten(values, pivots, count)
-    pair = pair[kept]
-    return _contest(
-        rectangle[kept], contest.query[pair], contest.corners[:, pair], cells=len(parent)
-    )
+    floor = reduce(np.maximum, (reduce(np.minimum, pivot) for pivot in pivots))
+    hopeful = np.flatnonzero(reduce(np.maximum, values) >= np.repeat(floor, count))
+    rectangle, pair = np.repeat(np.arange(len(parent)), count)[hopeful], pair[hopeful]
+    hopefuls = np.bincount(rectangle, minlength=len(parent))
+    kept = _unbeaten(values[:, hopeful], pivots, hopefuls)
+    rectangle, pair = rectangle[kept], pair[kept]
+    return _contest(rectangle, contest.query[pair], contest.corners[:, pair], cells=len(parent))
 
 
-def sample_winners(contest: Contest, fy: FloatArray, fx: FloatArray) -> npt.NDArray[np.int32]:
-    """The winner at samples of each cell.
+def sample_winners(
+    contest: Contest, fy: FloatArray, fx: FloatArray, values: npt.NDArray[Value]
+) -> npt.NDArray[Value]:
+    """The winner at samples of each cell: the largest logit, the lowest query on ties.
 
     Args:
         contest: M cells.
         fy: (M, Y) places of the samples between the upper and the lower corners, in [0, 1].
         fx: (M, X) places between the left and the right corners.
+        values: (P,) of each pair.
 
     Returns:
-        (M, Y, X) int32 pairs of the contest: the largest logit, the lowest query on ties.
+        (M, Y, X) the values of the winning pairs.
     """
-    shape = (len(contest.cell), fy.shape[1], fx.shape[1])
-    best, winner = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
-    for rank in range(int(contest.count.max(initial=0))):
+    several = int(np.searchsorted(-contest.count, -2))  # cells with more than two pairs
+    start, last = contest.start, contest.start + contest.count - 1
+    won = np.empty((len(start), fy.shape[1], fx.shape[1]), values.dtype)
+    won[:several] = values[start[:several], None, None]
+    best = _interpolate(contest.corners[:, start[:several]], fy[:several], fx[:several])
+    for rank in range(1, int(contest.count.max(initial=0)) if several else 0):
         n = int(np.searchsorted(-contest.count, -rank))  # cells with more pairs than `rank`
-        pair = contest.start[:n] + rank
+        n = min(n, several)
+        pair = start[:n] + rank
         logit = _interpolate(contest.corners[:, pair], fy[:n], fx[:n])
-        np.copyto(winner[:n], pair.astype(np.int32)[:, None, None], where=logit > best[:n])
+        np.copyto(won[:n], values[pair, None, None], where=logit > best[:n])
         np.maximum(best[:n], logit, out=best[:n])
-    return winner
+    start, last, fy, fx = start[several:], last[several:], fy[several:], fx[several:]
+    lead = contest.corners[:, last] - contest.corners[:, start]
+    left, slope = _along_rows(lead, fy)
+    ahead = slope[:, :, None] * fx[:, None, :] > -left[:, :, None]
+    won[several:] = np.where(ahead, values[last, None, None], values[start, None, None])
+    return won
 
 
 def _unbeaten(values: FloatArray, pivots: Sequence[FloatArray], count: IntArray) -> IntArray:
@@ -198,11 +212,17 @@ def _contest(cell: IntArray, query: IntArray, corners: FloatArray, *, cells: int
 
 def _interpolate(corners: FloatArray, fy: FloatArray, fx: FloatArray) -> FloatArray:
     """Bilinear values inside cells: (4, M) corners at (M, Y) x (M, X) places, (M, Y, X)."""
+    left, slope = _along_rows(corners, fy)
+    logit: FloatArray = slope[:, :, None] * fx[:, None, :]
+    logit += left[:, :, None]
+    return logit
+
+
+def _along_rows(corners: FloatArray, fy: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The values at the left ends of rows through cells, and their rise to the right, (M, Y)."""
     upper_left, upper_right, lower_left, lower_right = corners[..., None]
     left = upper_left + fy * (lower_left - upper_left)
-    slope = upper_right + fy * (lower_right - upper_right) - left
-    logit: FloatArray = left[:, :, None] + slope[:, :, None] * fx[:, None, :]
-    return logit
+    return left, upper_right + fy * (lower_right - upper_right) - left
 
 
 def _at_corners(corners: FloatArray, fy: FloatArray, fx: FloatArray) -> FloatArray:

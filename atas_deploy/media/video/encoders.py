@@ -23,7 +23,7 @@ ENCODERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The formats that can be asked for, each with its encoders, the best first."""
 
-_PRESETS = {"libx264": "veryfast", "libx265": "veryfast", "libsvtav1": "8", "libvpx-vp9": "7"}
+_PRESETS = {"libx264": "superfast", "libx265": "veryfast", "libsvtav1": "8", "libvpx-vp9": "7"}
 _WITH_PRESET = (*_PRESETS, "libaom-av1", "_nvenc", "_qsv")
 _X26X = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),

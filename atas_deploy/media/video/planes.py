@@ -52,15 +52,15 @@ def planes_of(frame: VideoFrame, size: tuple[int, int]) -> Planes | None:
         return None
     if frame.format.name == "nv12":
         luma, chroma = frame.planes
-        pairs = _rows(chroma, height // 2, width)
+        pairs = rows_of(chroma, height // 2, width)
     elif frame.format.name in ("yuv420p", "yuvj420p"):
         luma, *halves = frame.planes
-        halved = [_rows(plane, height // 2, width // 2) for plane in halves]
+        halved = [rows_of(plane, height // 2, width // 2) for plane in halves]
         pairs = np.asarray(cv2.merge(halved), np.uint8).reshape(height // 2, width)
     else:
         return None
     full_range = frame.color_range == _FULL_RANGE or frame.format.name == "yuvj420p"
-    return Planes(_rows(luma, height, width), pairs, matrix, full_range)
+    return Planes(rows_of(luma, height, width), pairs, matrix, full_range)
 
 
 def _matrix(frame: VideoFrame) -> str | None:
@@ -70,7 +70,7 @@ def _matrix(frame: VideoFrame) -> str | None:
     return _MATRICES.get(frame.colorspace)
 
 
-def _rows(plane: VideoPlane, height: int, width: int) -> npt.NDArray[np.uint8]:
+def rows_of(plane: VideoPlane, height: int, width: int) -> npt.NDArray[np.uint8]:
     """A plane in place, without what lies behind each row."""
     step = plane.line_size
     pixels = np.frombuffer(memoryview(plane), np.uint8, height * step)
