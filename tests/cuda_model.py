@@ -49,6 +49,7 @@ class Cuda:
         self.refuse_capture = False
         self.hasty = False
         self.room: int | None = None  # bytes of each allocation that there are
+        self.working = RLock()  # held while work is done, of whichever stream
         self._thread = local()
 
     def check(self, right: bool, fault: str) -> None:
@@ -128,7 +129,6 @@ class Stream:
         self.first = all(stream.device_id != device for stream in cuda.streams.values())
         self.work: deque[Callable[[], None]] = deque()
         self.captured: list[Callable[[], None]] | None = None
-        self._working = RLock()
         cuda.streams[self.ptr] = self
 
     def __enter__(self) -> "Stream":
@@ -143,8 +143,9 @@ class Stream:
         """Put work behind all that is there, or into the graph."""
         self.cuda.on(self.device_id)
         (self.work if self.captured is None else self.captured).append(work)
-        while self.cuda.hasty and not self.first and self.work and not self.blocked:
-            self.step()
+        with self.cuda.working:
+            while self.cuda.hasty and not self.first and self.work and not self.blocked:
+                self.step()
 
     @property
     def blocked(self) -> bool:
@@ -164,8 +165,8 @@ class Stream:
             self.step()
 
     def step(self) -> None:
-        """Do the next work, one thread at a time."""
-        with self._working:
+        """Do the next work, one thread at a time: streams wait for each other both ways."""
+        with self.cuda.working:
             if self.work:
                 self.work.popleft()()
 

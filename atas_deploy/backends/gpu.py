@@ -9,7 +9,7 @@ from atas_deploy.core.errors import (
     first_sentence,
 )
 
-_INSTALL = "run `pip install cupy-cuda13x` (cupy-cuda12x for a driver of CUDA 12)"
+_INSTALL = 'run `pip install "cupy-cuda13x[ctk]"` (cupy-cuda12x for a driver of CUDA 12)'
 
 
 def gpu_index(device: str) -> int:

@@ -1,5 +1,6 @@
 """The video that is measured on if the user gives none: a view that pans to and fro."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,13 +17,16 @@ _MARGIN = 1.25  # sides of the picture, over those of the view
 _SWEEP = 60  # frames from one end to the other: a pan is as fast however many there are
 
 
-def make_clip(path: Path, *, size: Size, frames: int) -> str:
+def make_clip(
+    path: Path, *, size: Size, frames: int, tick: Callable[[], None] = lambda: None
+) -> str:
     """Write the clip.
 
     Args:
         path: of the MP4 file; its folder must exist.
         size: (height, width) in pixels.
         frames: how many.
+        tick: called behind each.
 
     Returns:
         What it shows.
@@ -41,6 +45,7 @@ def make_clip(path: Path, *, size: Size, frames: int) -> str:
         for i in range(frames):
             sweep = abs((i / _SWEEP + 1) % 2 - 1)  # 0 to 1 and back
             writer.write(_with_grain(_view(picture, size, sweep), rng))
+            tick()
     return what
 
 

@@ -72,7 +72,7 @@ class _Bench:
                 self._videos[None] = video.resolve()
         for size in dict.fromkeys(case.size for case in cases if case.size):
             path = self._folder / f"{size[0]}x{size[1]}.mp4"
-            what = make_clip(path, size=size, frames=self._effort.frames)
+            what = self._make_clip(path, size)
             self._videos[size] = path
         for case in cases:
             try:
@@ -80,6 +80,14 @@ class _Bench:
             except AtasError as exc:
                 self._errors[case] = str(exc)
         return what
+
+    def _make_clip(self, path: Path, size: Size) -> str:
+        frames, progress = self._effort.frames, self._progress
+        progress.begin(f"clip of {size[0]} x {size[1]}", total=frames, unit="frame")
+        try:
+            return make_clip(path, size=size, frames=frames, tick=progress.advance)
+        finally:
+            progress.end()
 
     def _contender(self, case: Case) -> Contender:
         bundle = open_model(case.model, tell=self._progress.note)

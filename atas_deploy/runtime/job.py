@@ -84,6 +84,8 @@ class SegmentJob:
             self._segment(work, start, found)
             with stops.hold():
                 journal.close()
+            if problem := self._segmenter.gpu_problem:
+                self._progress.note(problem)
             self._write_formats(work.folder)
             self._record.complete = not start.tally.failed
         return start.tally

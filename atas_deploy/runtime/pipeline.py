@@ -65,12 +65,12 @@ class _Stage(Generic[T]):
                     break
         except BaseException as error:
             end = _End(error)
-        finally:
-            try:
-                if hasattr(self._source, "close"):
-                    self._source.close()
-            finally:
-                self._put(end)
+        try:
+            if hasattr(self._source, "close"):
+                self._source.close()
+        except BaseException as error:
+            end = _End(end.error or error)
+        self._put(end)
 
     def items(self) -> Iterator[T]:
         """Yield what the source gives, then raise what ended it."""

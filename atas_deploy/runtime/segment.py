@@ -238,6 +238,11 @@ class Segmenter(Labeller):
         """Whether the engine is on a GPU, which then takes pictures from their upload on."""
         return self._gpu is not None
 
+    @property
+    def gpu_problem(self) -> str | None:
+        """One sentence on why the GPU was slower than it could be; None while all is well."""
+        return None if self._gpu is None else self._gpu.capture_problem
+
     @cached_property
     def _gpu(self) -> Tools | None:
         return open_tools(self.backend)

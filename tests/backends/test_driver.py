@@ -28,7 +28,7 @@ def test_other_names_are_refused(name: str) -> None:
 def test_cupy_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the packages; it is an ImportError, too."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ImportError, match="pip install cupy-cuda13x") as caught:
+    with pytest.raises(ImportError, match=r"pip install .cupy-cuda13x\[ctk\]") as caught:
         load_cupy("cuda")
     assert isinstance(caught.value, BackendUnavailableError)
 

@@ -44,6 +44,28 @@ def test_errors_come_after_the_items_before_them() -> None:
     assert stages() == 0
 
 
+def test_an_error_of_closing_is_told() -> None:
+    """A source that ends well and cannot be closed fails; what failed before comes first."""
+
+    class Source:
+        def __init__(self, *items: int) -> None:
+            self._items = iter(items)
+
+        def __iter__(self) -> Iterator[int]:
+            return map(lambda item: 1 // item, self._items)
+
+        def close(self) -> None:
+            raise OSError("cannot be closed")
+
+    items = ahead(Source(1))
+    assert next(items) == 1
+    with pytest.raises(OSError, match="cannot be closed"):
+        next(items)
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(Source(1, 0)))
+    assert stages() == 0
+
+
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_an_early_end_closes_every_stage(taken: int) -> None:
     """The innermost source is closed and no thread stays behind."""

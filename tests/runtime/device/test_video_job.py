@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from atas_deploy import Segmenter
-from atas_deploy.cli.progress import Silent
+from atas_deploy.cli.progress import Lines, Silent
 from atas_deploy.media.formats.items import read_label_png
 from atas_deploy.media.overlay import blend
 from atas_deploy.media.sources import find_sources
@@ -92,3 +92,14 @@ def test_pictures_beside_their_overlays(make: Make, clip: Path) -> None:
         for frame, shown in zip(frames, overlays, strict=True):
             left = shown.image[:, : frame.image.shape[1]]
             assert np.abs(left.astype(int) - frame.image).mean() < 12  # the encoder's losses
+
+
+def test_a_run_tells_what_slowed_the_gpu_down(
+    make: Make, clip: Path, gpu: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames without CUDA graphs: one line, once."""
+    gpu.refuse_capture = True
+    job = SegmentJob(make(), clip.parent / "out", progress=Lines(), options=JobOptions())
+    assert job.run(find_sources([str(clip)])).failed == 0
+    said = capsys.readouterr().err.splitlines()
+    assert sum("CUDA graphs of whole frames are not used" in line for line in said) == 1
