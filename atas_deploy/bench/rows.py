@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,11 @@ def _measured(record: Record) -> dict[str, Any]:
 
 
 def _encoder_share(record: Record) -> float:
-    """Time of the encoder over that of the whole way, each turn by itself; the median of them."""
-    alone = [1e-3 * median(turn["stages"]["encoder"]) for turn in record.turns]
+    """Time of the encoder over that of the whole way, each turn by itself; the median of them.
+
+    Means of both: a processor that slows down for some frames does so in either.
+    """
+    alone = [1e-3 * fmean(turn["stages"]["encoder"]) for turn in record.turns]
     return _median_ratio(alone, record.per_frame())
 
 

@@ -1,4 +1,4 @@
-"""One turn of a contender: the whole way of a video, then each stage by itself.
+"""One turn of a contender: the whole way of a video, and each stage by itself before and after.
 
 H W pixels
 """
@@ -17,11 +17,12 @@ from atas_deploy.bench.memory import device_memory, forget_peak, peak
 from atas_deploy.bench.stopwatch import Stopwatch
 from atas_deploy.core.geometry import Size
 from atas_deploy.core.masks import Labels
+from atas_deploy.core.memory import return_freed
 from atas_deploy.media.video import VideoReader, VideoWriter
 
 Image = npt.NDArray[np.uint8]
 T = TypeVar("T")
-_STAGE_FRAMES = 16  # that go through the stages by themselves
+_STAGE_FRAMES = 16  # that go through the stages by themselves, before and again after
 _SECONDS, _LEAST = 5.0, 3  # after which fewer frames, or batches of them, will do
 _HELD = 8  # frames kept for it, one behind the other
 _LEAD = 16  # frames that a codec may hold back before it takes its full time
@@ -62,6 +63,8 @@ class Runner(Protocol):
 def take_turn(runner: Runner, video: Path, *, frames: int, labels: Path | None) -> dict[str, Any]:
     """Warm up and measure.
 
+    The stages are timed before and after the whole way: the clock of a processor drifts.
+
     Args:
         runner: who.
         video: the file.
@@ -75,13 +78,13 @@ def take_turn(runner: Runner, video: Path, *, frames: int, labels: Path | None) 
     with TemporaryDirectory(prefix="atas-deploy-bench-") as name:
         folder = Path(name)
         runner.run(video, folder / "warm", frames=2 * runner.batch_size + 1, tick=lambda: None)
+        watch = Stopwatch()
+        _time_stages(runner, video, folder / "before.mp4", watch, frames=frames)
         found = _run(runner, video, folder / "out", frames=frames)
-        held, compared, watch = _decode(video, frames=frames)
-        overlays = _stages(runner, held, watch)
-        _encode(folder / "overlay.mp4", overlays, watch)
+        compared = _time_stages(runner, video, folder / "after.mp4", watch, frames=frames)
     if labels is not None:
         _keep_labels(labels, runner, compared)
-    size = held[0].shape[0], held[0].shape[1]
+    size = compared[0].shape[0], compared[0].shape[1]
     return found | {
         "size": size,
         "input": runner.input_size(size),
@@ -93,6 +96,7 @@ def take_turn(runner: Runner, video: Path, *, frames: int, labels: Path | None) 
 def _run(runner: Runner, video: Path, out: Path, *, frames: int) -> dict[str, Any]:
     """The whole way, with the peak of memory on it."""
     stamps: list[float] = []
+    return_freed()
     resident = forget_peak()
     start = time.perf_counter()
     runner.run(video, out, frames=frames, tick=lambda: stamps.append(time.perf_counter()))
@@ -108,11 +112,19 @@ def _run(runner: Runner, video: Path, out: Path, *, frames: int) -> dict[str, An
     }
 
 
-def _decode(video: Path, *, frames: int) -> tuple[list[Image], list[Image], Stopwatch]:
+def _time_stages(
+    runner: Runner, video: Path, overlay: Path, watch: Stopwatch, *, frames: int
+) -> list[Image]:
+    """Time every stage by itself; return some frames that are spread over the video."""
+    held, spread = _decode(video, watch, frames=frames)
+    _encode(overlay, _stages(runner, held, watch), watch)
+    return spread
+
+
+def _decode(video: Path, watch: Stopwatch, *, frames: int) -> tuple[list[Image], list[Image]]:
     """Time the decoder by itself; keep the first frames, and some that are spread over all."""
     held: list[Image] = []
     spread: list[Image] = []
-    watch = Stopwatch()
     with VideoReader(video, max_frames=frames) as reader:
         apart = max(1, min(frames, reader.frame_count or frames) // _COMPARED)
         decoded = iter(reader)
@@ -122,7 +134,7 @@ def _decode(video: Path, *, frames: int) -> tuple[list[Image], list[Image], Stop
                 image = None if frame is None else frame.image  # perhaps converted only now
             if frame is None or image is None:
                 del watch.seconds["decode"][-1]
-                return held, spread, watch
+                return held, spread
             if len(held) < _HELD:
                 held.append(image)
             if frame.index % apart == 0 and len(spread) < _COMPARED:

@@ -53,7 +53,7 @@ def test_a_turn_measures_every_stage_and_the_whole_way(
     assert len(found["steps"]) == 2
     assert sorted(found["stages"]) == sorted(ON_THE_CPU)
     counts = {stage: len(times) for stage, times in found["stages"].items()}
-    assert counts == dict.fromkeys(ON_THE_CPU, 16) | {"decode": 7}
+    assert counts == dict.fromkeys(ON_THE_CPU, 2 * 16) | {"decode": 2 * 7}
     assert min(min(times) for times in found["stages"].values()) >= 0
     assert found["size"] == (80, 112)
     assert found["input"] == (64, 96)
@@ -169,8 +169,8 @@ def test_ticks_are_frames(ours: Ours, pan: Path, tmp_path: Path) -> None:
 def test_slow_contenders_go_through_the_stages_less_often(
     ours: Ours, pan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three batches of two at least, and three frames, when the time is up at once."""
+    """Twice three batches of two at least, and three frames, when the time is up at once."""
     monkeypatch.setattr(turn, "_SECONDS", 0.0)
     found = take_turn(ours, pan, frames=7, labels=None)
     counts = {stage: len(times) for stage, times in found["stages"].items()}
-    assert (counts["encoder"], counts["masks"], counts["encode"]) == (6, 3, 16)
+    assert (counts["encoder"], counts["masks"], counts["encode"]) == (12, 6, 32)

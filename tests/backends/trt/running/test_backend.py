@@ -398,7 +398,7 @@ def test_no_cupy(gpu: Any, build: Build, bundle: Bundle, monkeypatch: pytest.Mon
     """The message names the package."""
     build()
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(BackendUnavailableError, match="pip install .cupy"):
+    with pytest.raises(BackendUnavailableError, match='pip install "cupy'):
         open_backend("trt", bundle)
 
 
