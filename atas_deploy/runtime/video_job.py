@@ -76,18 +76,19 @@ class _Video:
         """Write all that the video becomes; return what stopped it before its end."""
         work = self._work
         targets = work.folder.make_room(self._source)
-        with ExitStack() as whole:
+        with ExitStack() as whole, ExitStack() as finishing:
             with work.stops.hold():
                 whole.enter_context(work.journal.writing(self._name, targets))
                 files = whole.enter_context(ExitStack())
                 self._open(targets, files)
             try:
                 self._segment()
+                finishing.enter_context(work.stops.hold())  # here, lest a signal comes between
             except STOPS as exc:
                 if not self._frames:
                     raise
-                self._broken = exc
-            with work.stops.hold(), whole.pop_all():  # a signal comes after the note is gone
+                self._broken = exc  # it is obeyed already, and later ones are passed over
+            with whole.pop_all():  # a signal comes after the note is gone
                 files.close()
                 work.journal.write(self._closing_row(targets))
         return self._broken

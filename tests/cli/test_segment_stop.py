@@ -114,9 +114,10 @@ def test_told_while_a_video_is_finished(
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     closing = lines(out)[-1]
-    assert closing["kind"] == "video"
+    assert closing["kind"] == "video", said
     with av.open(str(out / closing["overlay"])) as container:
         assert sum(1 for _ in container.decode(video=0)) == closing["frames"] == 60
 
