@@ -177,12 +177,12 @@ def sample_winners(
     won[:several] = values[start[:several], None, None]
     best = _interpolate(contest.corners[:, start[:several]], fy[:several], fx[:several])
     for rank in range(1, int(contest.count.max(initial=0)) if several else 0):
-        n = int(np.searchsorted(-contest.count, -rank))  # cells with more pairs than `rank`
-        n = min(n, several)
+        n = min(several, int(np.searchsorted(-contest.count, -rank)))  # those with more than `rank`
         pair = start[:n] + rank
         logit = _interpolate(contest.corners[:, pair], fy[:n], fx[:n])
         np.copyto(won[:n], values[pair, None, None], where=logit > best[:n])
         np.maximum(best[:n], logit, out=best[:n])
+    # of two pairs, which are most, the sign of one interpolation tells
     start, last, fy, fx = start[several:], last[several:], fy[several:], fx[several:]
     lead = contest.corners[:, last] - contest.corners[:, start]
     left, slope = _along_rows(lead, fy)
